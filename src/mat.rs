@@ -18,7 +18,7 @@ fn check(len: usize, rows: usize, cols: usize, ld: usize) -> Result<usize> {
     if ld < cols {
         return Err(Error::shape("matrix view", "ld", format!("at least cols = {cols}"), format!("{ld}")));
     }
-    let need = span(rows, cols, ld).ok_or_else(|| Error::OutOfMemory {
+    let need = span(rows, cols, ld).ok_or(Error::OutOfMemory {
         op: "matrix view",
         what: "a view whose size overflows",
         bytes: usize::MAX,
@@ -221,7 +221,7 @@ impl<T: Clone + Default> Mat<T> {
     /// # Errors
     /// [`Error::OutOfMemory`] if the size overflows or the allocator refuses.
     pub fn zeros(rows: usize, cols: usize) -> Result<Self> {
-        let data = zeroed("matrix", rows.checked_mul(cols).unwrap_or(usize::MAX))?;
+        let data = zeroed("matrix", rows.saturating_mul(cols))?;
         Ok(Self { data, rows, cols })
     }
 }

@@ -34,7 +34,8 @@ fn every_dependency_builds_with_the_stated_rust_version() {
     let metadata = metadata(&["--all-features"]);
     let packages = metadata["packages"].as_array().unwrap();
     let stated = |package: &Value| package["rust_version"].as_str().map(version);
-    let own = packages.iter().find(|package| package["name"] == "idlora").and_then(stated).expect("rust-version is set");
+    let own =
+        packages.iter().find(|package| package["name"] == "idlora").and_then(stated).expect("rust-version is set");
     assert!(packages.len() > 20, "the dependency tree was read");
     for package in packages {
         if let Some(needed) = stated(package) {

@@ -1,0 +1,77 @@
+//! Euclidean norms of the rows or columns of a matrix.
+//!
+//! `out[i] = ‖w_i‖₂`, neither vanishing nor overflowing before the result itself does (the promise of LAPACK's
+//! `xNRM2`): squares are summed in `f64`, where those of every `f32` fit. One pass over `W`; `O(m·n)`.
+
+use crate::cpu;
+use crate::device::Device;
+use crate::elem::Elem;
+use crate::error::{Result, check_len, check_shape};
+use crate::mat::{self, MatRef};
+
+const OP: &str = "norms";
+
+/// Whether the points of an operation are the rows of `W` (output features) or its columns (input features).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axis {
+    /// Row `i` of `W` is point `i`.
+    #[default]
+    Rows,
+    /// Column `j` of `W` is point `j`. Set-up only: the adapter has no gather identity on this side and refuses it.
+    Cols,
+}
+
+/// The problem: norms along `axis` of a `[rows, cols]` matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Desc {
+    /// Rows of `W`.
+    pub rows: usize,
+    /// Columns of `W`.
+    pub cols: usize,
+    /// What is measured.
+    pub axis: Axis,
+}
+
+/// A checked problem on a device.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    device: Device,
+    desc: Desc,
+}
+
+impl Plan {
+    /// Plans the norms of one shape. Every shape is legal, an empty one included: the norm of no elements is 0.
+    ///
+    /// # Errors
+    /// None on the CPU.
+    pub fn new(device: &Device, desc: Desc) -> Result<Self> {
+        Ok(Self { device: device.clone(), desc })
+    }
+
+    /// Writes one norm per point to `out`: `rows` of them along [`Axis::Rows`], `cols` along [`Axis::Cols`].
+    ///
+    /// The `f64` sum is off by at most `n·2⁻⁵³` of itself, and rounded to `f32` once. A norm beyond the range of `f32`
+    /// becomes infinity, though every element of `w` is finite.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) where an operand does not fit the plan,
+    /// [`Error::NonFinite`](crate::Error::NonFinite) for NaN or infinity in `w` (`out` is then unchanged).
+    pub fn run<T: Elem>(&self, w: MatRef<'_, T>, out: &mut [f32]) -> Result<()> {
+        check_shape(OP, "w", (self.desc.rows, self.desc.cols), w.shape())?;
+        let points = match self.desc.axis {
+            Axis::Rows => self.desc.rows,
+            Axis::Cols => self.desc.cols,
+        };
+        check_len(OP, "out", points, out.len())?;
+        let mut squares: Vec<f64> = mat::zeroed("squared norms", points)?;
+        match (&self.device, self.desc.axis) {
+            (Device::Cpu, Axis::Rows) => cpu::norms::squared_rows(OP, w, None, &mut squares)?,
+            (Device::Cpu, Axis::Cols) => cpu::norms::squared_cols(OP, w, &mut squares)?,
+        }
+        for (out, square) in out.iter_mut().zip(squares) {
+            *out = square.sqrt() as f32;
+        }
+        Ok(())
+    }
+}

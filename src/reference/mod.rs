@@ -1,0 +1,6 @@
+//! The definitions in f64, as plain as the formula: what every implementation is held to. Slow on purpose.
+
+pub mod cluster;
+pub mod interp;
+pub mod norms;
+pub mod qr;

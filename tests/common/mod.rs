@@ -1,0 +1,71 @@
+//! What the property suites share: the implementations under test, the matrix zoo, padded views.
+#![allow(dead_code)] // each suite uses its own part
+
+pub mod factors;
+pub mod matrices;
+
+use idlora::{Device, Elem, Mat, MatMut, MatRef};
+
+/// Every implementation that this build and machine can run. A skip is printed; `IDLORA_REQUIRE` makes it a failure.
+pub fn devices() -> Vec<Device> {
+    let required = std::env::var("IDLORA_REQUIRE").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        name.parse::<Device>().unwrap_or_else(|error| panic!("IDLORA_REQUIRE={required}: {error}"));
+    }
+    vec![Device::Cpu]
+}
+
+/// A matrix inside a larger buffer: `ld > cols`, padding and guard rows filled with NaN, so that reading or writing outside
+/// the view shows.
+#[derive(Clone)]
+pub struct Padded<T> {
+    buffer: Vec<T>,
+    rows: usize,
+    cols: usize,
+    ld: usize,
+}
+
+const GUARD_ROWS: usize = 1;
+
+impl<T: Elem> Padded<T> {
+    /// Rounds `values` to `T` and pads each row by `pad` elements.
+    pub fn new(values: &Mat<f64>, pad: usize) -> Self {
+        let mut padded = Self::poisoned(values.rows(), values.cols(), pad);
+        for i in 0..values.rows() {
+            for (to, &from) in padded.view_mut().row_mut(i).iter_mut().zip(values.row(i)) {
+                *to = T::from_f32(from as f32);
+            }
+        }
+        padded
+    }
+
+    /// All NaN: an output that must be written everywhere.
+    pub fn poisoned(rows: usize, cols: usize, pad: usize) -> Self {
+        let ld = cols + pad;
+        Self { buffer: vec![T::from_f32(f32::NAN); (rows + GUARD_ROWS) * ld], rows, cols, ld }
+    }
+
+    pub fn view(&self) -> MatRef<'_, T> {
+        MatRef::with_ld(&self.buffer, self.rows, self.cols, self.ld).unwrap()
+    }
+
+    pub fn view_mut(&mut self) -> MatMut<'_, T> {
+        MatMut::with_ld(&mut self.buffer, self.rows, self.cols, self.ld).unwrap()
+    }
+
+    /// The values as the implementation sees them, exactly.
+    pub fn to_f64(&self) -> Mat<f64> {
+        let data = self.view().iter_rows().flatten().map(|x| f64::from(x.to_f32())).collect();
+        Mat::from_vec(data, self.rows, self.cols).unwrap()
+    }
+
+    /// Panics if anything outside the view was written.
+    pub fn assert_guards(&self) {
+        for (i, x) in self.buffer.iter().enumerate() {
+            let (row, col) = (i / self.ld, i % self.ld);
+            if row >= self.rows || col >= self.cols {
+                assert!(x.to_f32().is_nan(), "padding at row {row}, column {col} was overwritten with {x:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Interpolation coefficients, relative errors and the errors of the truncated SVD.
+
+mod common;
+
+use common::factors::{U, factor, norm};
+use common::matrices::{Draw, zoo};
+use common::{Padded, devices};
+use idlora::qr::{Factor, Info, Stop, Tier};
+use idlora::reference::{interp as reference, qr as reference_qr};
+use idlora::{Elem, Mat, MatRef, bf16, f16, interp};
+
+/// `T[J, :] = I` exactly, and `‖c_i − t_i C[J]‖` is the distance of row `i` from the span of the pivots.
+///
+/// With a residual computed through `R`, row `i` is off by the factorisation's `4(n+r+4)·u` times the lengths it
+/// combines, `s_i = ‖c_i‖ + Σ_a |t_ia|‖c_{J_a}‖`, a triangular solve adding `r·u` of the same; before it hands over,
+/// the Gram tier's are off by the same on the scale of squares, so `√(4(n+r+4)u)·s_i` when the true distance is 0,
+/// and not more when it is not.
+fn interpolates<T: Elem>() {
+    for (rows, cols) in [(20, 14), (14, 33), (1, 9), (9, 1)] {
+        for (name, values) in zoo(3, rows, cols) {
+            let padded = Padded::<T>::new(&values, 2);
+            let c = padded.to_f64();
+            for device in devices() {
+                for (tier, rank) in
+                    [(Tier::Gram, 5), (Tier::Exact, 5), (Tier::Sketch { oversampling: 4 }, 5), (Tier::Gram, rows)]
+                {
+                    let what = format!("{name} {rows}×{cols} {:?} {tier:?} rank {rank}", T::DTYPE);
+                    let f = factor(&device, padded.view(), rank, tier, &Stop::default());
+                    let t = interp::coeffs(&f).unwrap();
+                    assert_eq!(t.shape(), (c.rows(), f.jpvt.len()), "{what}");
+                    for (a, &p) in f.jpvt.iter().enumerate() {
+                        let unit = |b: usize| if a == b { 1.0 } else { 0.0 };
+                        assert!(
+                            t.row(p as usize).iter().enumerate().all(|(b, &x)| x == unit(b)),
+                            "{what}: identity {a}"
+                        );
+                    }
+                    let chosen: Vec<usize> = f.jpvt.iter().map(|&p| p as usize).collect();
+                    let rest = reference_qr::residual(c.as_ref(), &chosen);
+                    for i in 0..c.rows() {
+                        let mut left = c.row(i).to_vec();
+                        let mut scale = norm(c.row(i));
+                        for (&p, &t) in chosen.iter().zip(t.row(i)) {
+                            left.iter_mut().zip(c.row(p)).for_each(|(x, y)| *x -= t * y);
+                            scale += t.abs() * norm(c.row(p));
+                        }
+                        let relative = 4.0 * (c.cols() + 2 * chosen.len() + 4) as f64 * U;
+                        let gram = tier == Tier::Gram && f.info.handover.is_none();
+                        let bound = scale * if gram { relative.sqrt() } else { (chosen.len() + 1) as f64 * relative };
+                        let (found, exact) = (norm(&left), norm(rest.row(i)));
+                        assert!((found - exact).abs() <= bound, "{what}: row {i} is {found:e} off, the span {exact:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn coefficients_interpolate() {
+    interpolates::<f32>();
+    interpolates::<f16>();
+    interpolates::<bf16>();
+}
+
+/// `R₁₁⁻¹R₁₂` equals the textbook's on the same factor, up to the solve's own `r·u` per step and the growth of its
+/// parts.
+#[test]
+fn coefficients_equal_the_definition() {
+    let c = Draw::new(5).gaussian(17, 23);
+    let exact = reference_qr::pivoted_qr(c.as_ref(), 6, 0.0);
+    let jpvt = exact.jpvt.iter().map(|&p| p as u32).collect();
+    let t = interp::coeffs(&Factor { jpvt, r: exact.r.clone(), info: Info::default() }).unwrap();
+    let expected = reference::coeffs(&exact);
+    for (x, y) in t.data().iter().zip(expected.data()) {
+        assert!((x - y).abs() <= 1e3 * U * (1.0 + y.abs()), "{x} {y}");
+    }
+}
+
+/// Errors of growing skeletons equal the definition to `(n + p)·2⁻⁵³` of `‖C‖`, scaled by the rounding of two bases.
+fn errors_are_the_definition<T: Elem>() {
+    for (rows, cols) in [(20, 14), (14, 33), (70, 9)] {
+        for (name, values) in zoo(13, rows, cols) {
+            let padded = Padded::<T>::new(&values, 1);
+            let c = padded.to_f64();
+            let skeleton: Vec<u32> = (0..6).map(|i| (i * 2 % c.rows()) as u32).collect();
+            let chosen: Vec<usize> = skeleton.iter().map(|&p| p as usize).collect();
+            let every: Vec<u32> = (0..c.rows() as u32).collect();
+            for device in devices() {
+                let checkpoints = [6, 0, 3, 3, 1];
+                let curve = interp::error_curve(&device, padded.view(), &skeleton, &checkpoints).unwrap();
+                for (&p, &error) in checkpoints.iter().zip(&curve) {
+                    let exact = reference::relative_error(c.as_ref(), &chosen[..p]);
+                    let bound = 16.0 * (cols + p + 4) as f64 * U;
+                    if name != "kahan" {
+                        assert!((error - exact).abs() <= bound, "{name} {:?} {p}: {error:e}, not {exact:e}", T::DTYPE);
+                    }
+                    let one = interp::relative_error(&device, padded.view(), &every, &skeleton[..p]).unwrap();
+                    assert!((one - error).abs() <= bound, "{name} {p}: {one:e} and {error:e}");
+                }
+                let some: Vec<u32> = vec![3, 1, 5];
+                let part = Mat::from_vec(some.iter().flat_map(|&i| c.row(i as usize).to_vec()).collect(), 3, c.cols())
+                    .unwrap();
+                let own = interp::relative_error(&device, padded.view(), &some, &[5, 3]).unwrap();
+                let exact = reference::relative_error(part.as_ref(), &[2, 0]);
+                assert!((own - exact).abs() <= 16.0 * (cols + 6) as f64 * U, "{name}: {own:e}, not {exact:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn errors_equal_the_definition() {
+    errors_are_the_definition::<f32>();
+    errors_are_the_definition::<f16>();
+    errors_are_the_definition::<bf16>();
+}
+
+/// The Gram matrix is off by `n·u·‖W‖²`, its eigenvalues by as much and the reduction's `s·u·‖W‖²`, summed over `s`
+/// values; errors are the root of that where they vanish. No choice of rows is better.
+fn svd_is_the_optimum<T: Elem>() {
+    for (rows, cols) in [(20, 14), (14, 33), (1, 9), (9, 1)] {
+        for (name, values) in zoo(17, rows, cols) {
+            let padded = Padded::<T>::new(&values, 2);
+            let c = padded.to_f64();
+            let ranks = [0, 1, 4, 3, 9, 50];
+            let exact = reference::svd_curve(c.as_ref(), &ranks);
+            for device in devices() {
+                let curve = interp::svd_curve(&device, padded.view(), &ranks).unwrap();
+                let small = (c.rows() * c.rows().max(c.cols())) as f64 * 8.0 * U;
+                for ((&p, &found), &exact) in ranks.iter().zip(&curve).zip(&exact) {
+                    let off = (found * found - exact * exact).abs();
+                    assert!(off <= small, "{name} {rows}×{cols} {:?} rank {p}: {found:e}, not {exact:e}", T::DTYPE);
+                    for tier in [Tier::Gram, Tier::Sketch { oversampling: 2 }] {
+                        let jpvt = factor(&device, padded.view(), p, tier, &Stop::default()).jpvt;
+                        let ours = interp::error_curve(&device, padded.view(), &jpvt, &[jpvt.len()]).unwrap()[0];
+                        assert!(
+                            found * found <= ours * ours + small,
+                            "{name} {tier:?}: {ours:e} beats the optimum {found:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_selection_beats_the_svd() {
+    svd_is_the_optimum::<f32>();
+    svd_is_the_optimum::<f16>();
+    svd_is_the_optimum::<bf16>();
+}
+
+/// Known spectra: Hadamard (orthogonal) times a diagonal, whose entries are exact.
+#[test]
+fn svd_curves_of_known_spectra() {
+    let sigma: Vec<f64> = (0..16).map(|j| 2f64.powi(-j)).collect();
+    let sign = |i: usize, j: usize| if (i & j).count_ones() & 1 == 0 { 1.0 } else { -1.0 };
+    let data = (0..16).flat_map(|i| (0..16).map(move |j| (i, j))).map(|(i, j)| sign(i, j) * sigma[j]).collect();
+    let padded = Padded::<bf16>::new(&Mat::from_vec(data, 16, 16).unwrap(), 0);
+    let tail = |p: usize| sigma[p.min(16)..].iter().map(|s| s * s).sum::<f64>();
+    for device in devices() {
+        let curve = interp::svd_curve(&device, padded.view(), &(0..=17).collect::<Vec<_>>()).unwrap();
+        for (p, error) in curve.iter().enumerate() {
+            assert!((error * error - tail(p) / tail(0)).abs() <= 16.0 * 16.0 * 8.0 * U, "rank {p}: {error:e}");
+        }
+    }
+}
+
+/// Beyond the size that is diagonalised whole: a decaying spectrum on a rotation that keeps it known, `(I −
+/// 2vvᵀ)·diag(σ)` as columns.
+#[test]
+fn svd_curves_of_large_matrices_settle_on_the_spectrum() {
+    let n = 2100;
+    let sigma = |j: usize| 1.0 / (1.0 + j as f64).sqrt();
+    let draw = &mut Draw::new(4);
+    let v: Vec<f64> = (0..n).map(|_| draw.normal()).collect();
+    let square = v.iter().map(|x| x * x).sum::<f64>();
+    let entry = |i: usize, j: usize| (f64::from(u8::from(i == j)) - 2.0 * v[i] * v[j] / square) * sigma(j);
+    let data: Vec<f32> = (0..n * n).map(|at| entry(at / n, at % n) as f32).collect();
+    let w = MatRef::new(&data, n, n).unwrap();
+    let ranks = [1, 8, 20];
+    let total: f64 = (0..n).map(|j| sigma(j).powi(2)).sum();
+    for device in devices() {
+        let curve = interp::svd_curve(&device, w, &ranks).unwrap();
+        for (&p, &error) in ranks.iter().zip(&curve) {
+            let exact = ((p..n).map(|j| sigma(j).powi(2)).sum::<f64>() / total).sqrt();
+            // From above, and settled to 1e-4 per step of the space.
+            assert!(error >= exact - 1e-6 && error <= exact * (1.0 + 1e-3), "rank {p}: {error}, not {exact}");
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_for_one_and_two_threads() {
+    let padded = Padded::<f16>::new(&Draw::new(2).gaussian(300, 120), 3);
+    for device in devices() {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut all = interp::error_curve(&device, padded.view(), &[7, 250, 3, 9, 100], &[1, 3, 5]).unwrap();
+                all.extend(interp::svd_curve(&device, padded.view(), &[1, 10]).unwrap());
+                all.into_iter().map(f64::to_bits).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(run(1), run(2));
+    }
+}
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let w = Draw::new(1).gaussian(4, 3);
+    let padded = Padded::<f32>::new(&w, 0);
+    for device in devices() {
+        let curve = |skeleton: &[u32], at: &[usize]| {
+            interp::error_curve(&device, padded.view(), skeleton, at).unwrap_err().to_string()
+        };
+        assert_eq!(curve(&[0, 4], &[1]), "interp: `skeleton` is row 4, expected row numbers below 4");
+        assert_eq!(curve(&[0, 3], &[1, 3]), "interp: `checkpoints` is 3, expected at most 2, the skeleton's length");
+        let error = |rows: &[u32], skeleton: &[u32]| {
+            interp::relative_error(&device, padded.view(), rows, skeleton).unwrap_err().to_string()
+        };
+        assert_eq!(error(&[9], &[0]), "interp: `rows` is row 9, expected row numbers below 4");
+        assert_eq!(error(&[1], &[7]), "interp: `skeleton` is row 7, expected row numbers below 4");
+        let mut bad = w.clone();
+        bad.row_mut(3)[2] = f64::INFINITY;
+        let bad = Padded::<f32>::new(&bad, 1);
+        let place = "interp: `w` has inf at row 3, column 2; every entry must be finite";
+        assert_eq!(interp::relative_error(&device, bad.view(), &[0, 3], &[1]).unwrap_err().to_string(), place);
+        assert_eq!(interp::relative_error(&device, bad.view(), &[0], &[3]).unwrap_err().to_string(), place);
+        assert_eq!(interp::error_curve(&device, bad.view(), &[1], &[1]).unwrap_err().to_string(), place);
+        assert_eq!(interp::svd_curve(&device, bad.view(), &[1]).unwrap_err().to_string(), place);
+        assert_eq!(interp::relative_error(&device, padded.view(), &[], &[1]).unwrap(), 0.0, "no rows, no error");
+    }
+    let r = || Mat::from_vec(vec![2.0, 1.0, 0.5, 0.0, 3.0, 1.0], 2, 3).unwrap();
+    let message = |jpvt: Vec<u32>, r: Mat<f64>| {
+        interp::coeffs(&Factor { jpvt, r, info: Info::default() }).unwrap_err().to_string()
+    };
+    assert_eq!(message(vec![0], r()), "interp: `r` has shape [2, 3], expected shape [1, 3]");
+    assert_eq!(message(vec![0, 3], r()), "interp: `jpvt` is 3 at step 1, expected positions below 3");
+    assert_eq!(message(vec![1, 1], r()), "interp: `jpvt` is 1 twice, expected distinct positions");
+    assert_eq!(
+        message(vec![1, 0], r()),
+        "interp: `r` is 0 at step 1, expected a finite, non-zero diagonal entry for every pivot"
+    );
+    let empty = Factor { jpvt: vec![], r: Mat::zeros(0, 5).unwrap(), info: Info::default() };
+    assert_eq!(interp::coeffs(&empty).unwrap().shape(), (5, 0));
+}
