@@ -6,6 +6,7 @@ pub mod device;
 pub mod elem;
 mod error;
 pub mod interp;
+pub mod lowrank;
 pub mod mat;
 pub mod norms;
 pub mod qr;

@@ -3,5 +3,6 @@
 pub(crate) mod cluster;
 pub(crate) mod gemm;
 pub(crate) mod interp;
+pub(crate) mod lowrank;
 pub(crate) mod norms;
 pub(crate) mod qr;

@@ -2,5 +2,6 @@
 
 pub mod cluster;
 pub mod interp;
+pub mod lowrank;
 pub mod norms;
 pub mod qr;

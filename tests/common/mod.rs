@@ -1,6 +1,8 @@
 //! What the property suites share: the implementations under test, the matrix zoo, padded views.
 #![allow(dead_code)] // each suite uses its own part
 
+pub mod bounds;
+pub mod branch;
 pub mod factors;
 pub mod matrices;
 

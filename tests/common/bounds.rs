@@ -1,0 +1,257 @@
+//! Derived error bounds of the adapter branch, forward and backward.
+
+use super::branch::{Exact, U, rounding, zeros};
+use idlora::lowrank::{Bias, Desc, DownProjection, Gate};
+use idlora::reference::lowrank as reference;
+use idlora::{Elem, Mat};
+
+/// How far the forward's results may be from the reference's.
+pub struct Bounds {
+    pub x: Mat<f64>,
+    pub a: Mat<f64>,
+    pub y: Mat<f64>,
+}
+
+/// `|a|·|b|` summed.
+fn absolute(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
+}
+
+/// Forward error bounds. A dot product of `K` terms in f32 is off by at most `(K + 1)·u·Σ|a||b|` whatever the order of the
+/// sum (fused or not), errors `δ` of its operands enter to first order with the other operand's size and to second order
+/// as they are, and every rounding adds `u` of its result. [`SLACK`] covers `γ_K = K·u/(1 − K·u)` against `K·u`.
+pub fn forward_bounds<T: Elem>(exact: &Exact) -> Bounds {
+    let Desc { cols, rank, components, split, rows, .. } = exact.desc;
+    let (x, tokens) = (exact.x(), exact.y0.rows());
+    let adapter = exact.adapter();
+    let a = reference::gates(&adapter, x.as_ref(), exact.input());
+    let z = reference::premix(x.as_ref(), a.as_ref(), exact.factors());
+    let mut bounds = Bounds {
+        x: Mat::zeros(tokens, x.cols()).unwrap(),
+        a: Mat::zeros(tokens, components).unwrap(),
+        y: Mat::zeros(tokens, rows).unwrap(),
+    };
+    for t in 0..tokens {
+        for (c, bound) in bounds.x.row_mut(t).iter_mut().enumerate() {
+            let value = x.row(t)[c];
+            *bound = SLACK
+                * match (exact.desc.down, exact.desc.bias) {
+                    // A copy.
+                    (DownProjection::Gather, Bias::None | Bias::Separate) => 0.0,
+                    // A subtraction in f32, rounded to T.
+                    (DownProjection::Gather, Bias::Included) => U * value.abs() + rounding::<T>(value),
+                    (DownProjection::Gemm, _) => {
+                        let row = exact.w.row(exact.skeleton[c] as usize);
+                        (cols + 1) as f64 * U * absolute(exact.h.row(t), row) + rounding::<T>(value)
+                    }
+                };
+        }
+        let dx = bounds.x.row(t);
+        for (i, bound) in bounds.a.row_mut(t).iter_mut().enumerate() {
+            let at = i * rank..(i + 1) * rank;
+            *bound = SLACK * gate_bound(exact, t, a.row(t), i, &x.row(t)[at.clone()], &dx[at]);
+        }
+        let da = bounds.a.row(t);
+        let dz: Vec<f64> = (0..rank)
+            .map(|j| {
+                let term = |i: usize| {
+                    let c = i * rank + j;
+                    let factor = exact.factors.as_ref().map_or(1.0, |d| d.row(t)[c]);
+                    let (size, x) = (a.row(t)[i].abs(), x.row(t)[c].abs());
+                    let reach = factor * (size + da[i]) * (x + dx[c]);
+                    // What the operands' errors change, and k + 2 roundings: two products, k sums.
+                    reach - factor * size * x + (components + 2) as f64 * U * reach
+                };
+                SLACK * (0..components).map(term).sum::<f64>()
+            })
+            .collect();
+        let (part, depth) = (rows / split, rank / split);
+        for (c, bound) in bounds.y.row_mut(t).iter_mut().enumerate() {
+            let of = c / part * depth..(c / part + 1) * depth;
+            let b = exact.b.row(c % part);
+            let reach: Vec<f64> = z.row(t)[of.clone()].iter().zip(&dz[of.clone()]).map(|(z, d)| z.abs() + d).collect();
+            // κB is rounded once, then r/s terms are summed.
+            let product = exact.scale * (absolute(b, &dz[of]) + (depth + 2) as f64 * U * absolute(b, &reach));
+            let size = exact.y0.row(t)[c].abs()
+                + if exact.desc.bias == Bias::Separate { exact.bias[c].abs() } else { 0.0 }
+                + exact.scale * absolute(b, &reach);
+            *bound = SLACK * (product + 2.0 * U * size + rounding::<T>(size));
+        }
+    }
+    bounds
+}
+
+/// Error of gate value `i` of token `t`, whose `x` is off by `dx`.
+fn gate_bound(exact: &Exact, t: usize, a: &[f64], i: usize, x: &[f64], dx: &[f64]) -> f64 {
+    let parameters = exact.gate.row(0);
+    let rank = x.len() as f64;
+    let inner = || {
+        let reach: Vec<f64> = x.iter().zip(dx).map(|(x, dx)| x.abs() + dx).collect();
+        absolute(parameters, dx) + (rank + 1.0) * U * absolute(parameters, &reach)
+    };
+    let logit = |i: usize| (exact.desc.cols + 1) as f64 * U * absolute(exact.gate.row(i), exact.h.row(t));
+    match exact.desc.gate {
+        Gate::Inner => inner(),
+        // n/ρ: ρ is 1/√r-Lipschitz in x and rounded once (its squares are summed in f64).
+        Gate::RmsInner => {
+            let rho = reference::rms(x);
+            let drho = (dx.iter().map(|d| d * d).sum::<f64>() / rank).sqrt() + 2.0 * U * rho;
+            (inner() + a[i].abs() * drho) / (rho - drho) + 2.0 * U * a[i].abs()
+        }
+        Gate::Linear => logit(i),
+        // Logits off by at most D move every ratio of weights by at most e^(2D).
+        Gate::LinearSoftmax => {
+            let largest = (0..a.len()).map(logit).fold(0.0, f64::max);
+            a[i] * ((2.0 * largest).exp_m1() + 2.0 * U)
+        }
+        Gate::Static => 0.0,
+    }
+}
+
+/// How far the backward's results may be from the reference's, before they are rounded to `T`.
+pub struct GradientBounds {
+    pub b: Mat<f64>,
+    pub gate: Mat<f64>,
+    pub x: Mat<f64>,
+    pub h: Mat<f64>,
+}
+
+/// `γ_K` against `K·u`, and products of errors with each other.
+const SLACK: f64 = 1.02;
+
+/// Error bounds of the backward, from the saved `x` and `a` as they are; the rules are those of [`forward_bounds`].
+pub fn backward_bounds(exact: &Exact, x: &Mat<f64>, a: &Mat<f64>) -> GradientBounds {
+    let Desc { rank, components, split, rows, cols, gate, .. } = exact.desc;
+    let (gate_rows, gate_cols) = gate.parameter_shape(rank, components, cols);
+    let mut bounds = GradientBounds {
+        b: zeros(rows / split, rank / split),
+        gate: zeros(gate_rows, gate_cols),
+        x: zeros(x.rows(), x.cols()),
+        h: zeros(x.rows(), cols),
+    };
+    for t in 0..x.rows() {
+        let mut token = Token::new(exact, x.row(t), a.row(t), t, x.rows());
+        token.add_b(&mut bounds.b);
+        for i in 0..components {
+            token.add_component(i, bounds.x.row_mut(t), &mut bounds.gate);
+        }
+        if gate.reads_input() {
+            token.add_linear(bounds.h.row_mut(t), &mut bounds.gate);
+        }
+    }
+    bounds
+}
+
+/// One token's intermediate quantities: `s…` bounds the size of what follows, `e…` its error.
+struct Token<'a> {
+    exact: &'a Exact,
+    t: usize,
+    tokens: usize,
+    x: &'a [f64],
+    a: &'a [f64],
+    factors: Vec<f64>,
+    sz: Vec<f64>,
+    sdz: Vec<f64>,
+    edz: Vec<f64>,
+    sda: Vec<f64>,
+    eda: Vec<f64>,
+}
+
+impl<'a> Token<'a> {
+    fn new(exact: &'a Exact, x: &'a [f64], a: &'a [f64], t: usize, tokens: usize) -> Self {
+        let Desc { rank, components, split, rows, .. } = exact.desc;
+        let (part, depth) = (rows / split, rank / split);
+        let factors = exact.factors.as_ref().map_or(vec![1.0; x.len()], |d| d.row(t).to_vec());
+        let size = |c: usize| (factors[c] * x[c]).abs();
+        let sz = (0..rank).map(|j| (0..components).map(|i| a[i].abs() * size(i * rank + j)).sum()).collect();
+        let of = |j: usize, i: usize| (exact.g.row(t)[j / depth * part + i] * exact.b.row(i)[j % depth]).abs();
+        let sdz: Vec<f64> = (0..rank).map(|j| exact.scale * (0..part).map(|i| of(j, i)).sum::<f64>()).collect();
+        // κB is rounded, then m/s terms are summed.
+        let edz: Vec<f64> = sdz.iter().map(|s| (part + 2) as f64 * U * s).collect();
+        let over = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            (0..components).map(|i| (0..rank).map(|j| size(i * rank + j) * value(j)).sum()).collect()
+        };
+        let sda = over(&|j| sdz[j] + edz[j]);
+        // The error of dz, and r products of three factors.
+        let eda = over(&|j| edz[j] + (rank + 2) as f64 * U * (sdz[j] + edz[j]));
+        Self { exact, t, tokens, x, a, factors, sz, sdz, edz, sda, eda }
+    }
+
+    /// dB: z's k products of three factors and k sums, t·s terms in any order, κ, and one addition where it accumulates.
+    fn add_b(&self, bound: &mut Mat<f64>) {
+        let Desc { components, split, .. } = self.exact.desc;
+        let (part, depth) = bound.shape();
+        let terms = (components + 2) + (self.tokens * split + 3);
+        let g = self.exact.g.row(self.t);
+        for i in 0..part {
+            for (q, bound) in bound.row_mut(i).iter_mut().enumerate() {
+                let size: f64 = (0..split).map(|p| (g[p * part + i] * self.sz[p * depth + q]).abs()).sum();
+                *bound += SLACK * self.exact.scale * terms as f64 * U * size;
+            }
+        }
+    }
+
+    /// dX of component `i`, and what it adds to the gate's gradient (not where that is linear).
+    fn add_component(&self, i: usize, dx: &mut [f64], gradient: &mut Mat<f64>) {
+        let Desc { rank, components, gate, .. } = self.exact.desc;
+        let (parameters, x) = (self.exact.gate.row(0), &self.x[i * rank..][..rank]);
+        let (sda, eda) = (self.sda[i], self.eda[i]);
+        // A sum over tokens and components, and one addition where it accumulates.
+        let terms = (self.tokens * components + 3) as f64;
+        let rho = reference::rms(x);
+        let along = absolute(parameters, x) / rho / rank as f64;
+        for (j, &x) in x.iter().enumerate() {
+            // Size and error of what comes through the gate.
+            let (size, error) = match gate {
+                Gate::Inner => (parameters[j].abs() * sda, parameters[j].abs() * (eda + 2.0 * U * sda)),
+                // da/ρ · (T − x/ρ · along): ρ is rounded once where it stands, along is a sum of r terms.
+                Gate::RmsInner => {
+                    let reach = parameters[j].abs() + (x / rho).abs() * along;
+                    (sda / rho * reach, (eda + (rank + 14) as f64 * U * sda) / rho * reach)
+                }
+                Gate::Linear | Gate::LinearSoftmax | Gate::Static => (0.0, 0.0),
+            };
+            let mixed = (self.a[i] * self.factors[i * rank + j]).abs();
+            let direct = mixed * (self.edz[j] + 2.0 * U * self.sdz[j]);
+            dx[i * rank + j] = SLACK * (direct + error + U * (mixed * self.sdz[j] + size));
+            match gate {
+                Gate::Inner => gradient.row_mut(0)[j] += SLACK * x.abs() * (eda + terms * U * sda),
+                Gate::RmsInner => gradient.row_mut(0)[j] += SLACK * x.abs() / rho * (eda + (terms + 3.0) * U * sda),
+                Gate::Linear | Gate::LinearSoftmax | Gate::Static => {}
+            }
+        }
+        if gate == Gate::Static {
+            gradient.row_mut(0)[i] += SLACK * (eda + terms * U * sda);
+        }
+    }
+
+    /// dW_g and the share of dH; the derivative by logits replaces that by gate values.
+    fn add_linear(&mut self, dh: &mut [f64], gradient: &mut Mat<f64>) {
+        let Desc { components, gate, .. } = self.exact.desc;
+        if gate == Gate::LinearSoftmax {
+            let mean = absolute(self.a, &self.sda);
+            let emean = absolute(self.a, &self.eda) + (components + 1) as f64 * U * mean;
+            for (i, a) in self.a.iter().enumerate() {
+                self.eda[i] = a * (self.eda[i] + emean + 2.0 * U * (self.sda[i] + mean));
+                self.sda[i] = a * (self.sda[i] + mean);
+            }
+        }
+        for (c, dh) in dh.iter_mut().enumerate() {
+            let h = self.exact.h.row(self.t)[c].abs();
+            for i in 0..components {
+                let (sda, eda, w) = (self.sda[i], self.eda[i], self.exact.gate.row(i)[c].abs());
+                gradient.row_mut(i)[c] += SLACK * h * (eda + (self.tokens + 2) as f64 * U * sda);
+                *dh += SLACK * w * (eda + (components + 1) as f64 * U * sda);
+            }
+        }
+    }
+}
+
+/// Adds the rounding of `values` to `T`, their own error counted.
+pub fn stored<T: Elem>(mut bound: Mat<f64>, values: &Mat<f64>) -> Mat<f64> {
+    for (bound, value) in bound.data_mut().iter_mut().zip(values.data()) {
+        let reach = value.abs() + *bound;
+        *bound += U * reach + rounding::<T>(reach * (1.0 + U));
+    }
+    bound
+}

@@ -1,0 +1,243 @@
+//! Problems for the adapter branch and their f64 counterparts.
+
+use super::Padded;
+use super::matrices::Draw;
+use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Parameters, Plan, Saved, SavedMut};
+use idlora::reference::lowrank as reference;
+use idlora::{Device, Elem, Mat, MatRef};
+
+pub const GATES: [Gate; 5] = [Gate::Inner, Gate::RmsInner, Gate::Linear, Gate::LinearSoftmax, Gate::Static];
+pub const BIASES: [Bias; 3] = [Bias::None, Bias::Included, Bias::Separate];
+pub const DOWNS: [DownProjection; 2] = [DownProjection::Gather, DownProjection::Gemm];
+
+/// Unit roundoff of the accumulation.
+pub const U: f64 = 1.0 / 16_777_216.0;
+
+/// Absolute error of rounding to `T` below its normal range: half of its smallest subnormal.
+pub fn underflow<T: Elem>() -> f64 {
+    match T::DTYPE {
+        idlora::Dtype::F16 => 2f64.powi(-25),
+        idlora::Dtype::BF16 => 2f64.powi(-134),
+        idlora::Dtype::F32 => 2f64.powi(-150),
+    }
+}
+
+/// Error of rounding `x` to `T`. f32 sums are already f32.
+pub fn rounding<T: Elem>(x: f64) -> f64 {
+    if T::DTYPE == idlora::Dtype::F32 { 0.0 } else { T::DTYPE.unit_roundoff() * x.abs() + underflow::<T>() }
+}
+
+/// A problem with all its operands, in the element type and exactly as f64.
+pub struct Problem<T> {
+    pub desc: Desc,
+    pub skeleton: Vec<u32>,
+    pub b: Padded<f32>,
+    pub gate: Padded<f32>,
+    pub scale: f32,
+    pub h: Padded<T>,
+    pub w: Padded<T>,
+    pub bias: Vec<T>,
+    pub y0: Padded<T>,
+    pub g: Padded<T>,
+    pub dropout: Option<Dropout>,
+}
+
+/// What the forward leaves.
+#[derive(Clone)]
+pub struct Forward<T> {
+    pub y: Padded<T>,
+    pub x: Padded<T>,
+    pub a: Padded<f32>,
+}
+
+/// `value` of every entry, times `scale`.
+pub fn scaled(mut a: Mat<f64>, scale: f64) -> Mat<f64> {
+    a.data_mut().iter_mut().for_each(|x| *x *= scale);
+    a
+}
+
+impl<T: Elem> Problem<T> {
+    /// Random operands of unit size: `H ~ N(0, 1)`, `W ~ N(0, 1/n)`, `T ~ N(0, 1/r)`, `B ~ N(0, 1/r)`; `Y0` is the base output.
+    pub fn random(desc: Desc, tokens: usize, dropout: Option<Dropout>, seed: u64) -> Self {
+        let draw = &mut Draw::new(seed);
+        let Desc { rows, cols, rank, components, split, .. } = desc;
+        let mut all: Vec<u32> = (0..rows as u32).collect();
+        for i in 0..rows {
+            all.swap(i, i + draw.below(rows - i));
+        }
+        let skeleton = all[..components * rank].to_vec();
+        let (gate_rows, gate_cols) = desc.gate.parameter_shape(rank, components, cols);
+        let narrow = |size: usize| 1.0 / (size as f64).sqrt();
+        let h = Padded::<T>::new(&draw.gaussian(tokens, cols), 3);
+        let w = Padded::<T>::new(&scaled(draw.gaussian(rows, cols), narrow(cols)), 2);
+        let bias: Vec<T> = (0..rows).map(|_| T::from_f32(draw.normal() as f32)).collect();
+        let bias64: Vec<f64> = bias.iter().map(|b| f64::from(b.to_f32())).collect();
+        let included = (desc.bias == Bias::Included).then_some(&bias64[..]);
+        let y0 = Padded::new(&reference::base(h.to_f64().as_ref(), w.to_f64().as_ref(), included), 5);
+        Self {
+            desc,
+            skeleton,
+            b: Padded::new(&scaled(draw.gaussian(rows / split, rank / split), narrow(rank)), 1),
+            gate: Padded::new(&scaled(draw.gaussian(gate_rows, gate_cols), narrow(gate_cols)), 4),
+            scale: 1.5,
+            h,
+            w,
+            bias,
+            y0,
+            g: Padded::new(&draw.gaussian(tokens, rows), 2),
+            dropout,
+        }
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.y0.view().rows()
+    }
+
+    /// Columns of X.
+    pub fn width(&self) -> usize {
+        self.skeleton.len()
+    }
+
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters { skeleton: &self.skeleton, b: self.b.view(), gate: self.gate.view(), scale: self.scale }
+    }
+
+    /// Only what the variant reads, so that the tests show that nothing else is needed.
+    pub fn layer(&self) -> Layer<'_, T> {
+        let gemm = self.desc.down == DownProjection::Gemm;
+        Layer {
+            h: (gemm || self.desc.gate.reads_input()).then(|| self.h.view()),
+            w: gemm.then(|| self.w.view()),
+            bias: (self.desc.bias != Bias::None).then_some(&self.bias[..]),
+            dropout: self.dropout,
+        }
+    }
+
+    /// Runs the forward, in place or not, into poisoned buffers.
+    pub fn forward(&self, device: &Device, in_place: bool) -> Forward<T> {
+        let (t, m) = self.y0.view().shape();
+        let mut y = if in_place { self.y0.clone() } else { Padded::poisoned(t, m, 7) };
+        let mut x = Padded::poisoned(t, self.width(), 1);
+        let mut a = Padded::poisoned(t, self.desc.components, 2);
+        let output = if in_place {
+            Output::InPlace(y.view_mut())
+        } else {
+            Output::OutOfPlace { y0: self.y0.view(), y: y.view_mut() }
+        };
+        let saved = SavedMut { x: x.view_mut(), gate: a.view_mut() };
+        let plan = Plan::new(device, self.desc).unwrap();
+        plan.forward(&self.parameters(), &self.layer(), output, Some(saved)).unwrap();
+        Forward { y, x, a }
+    }
+
+    /// The operands as f64.
+    pub fn exact(&self) -> Exact {
+        let bias: Vec<f64> = self.bias.iter().map(|b| f64::from(b.to_f32())).collect();
+        let factors = self.dropout.map(|dropout| {
+            let factors = dropout.factors(self.tokens(), self.width()).unwrap();
+            let values = factors.data().iter().map(|&d| f64::from(d)).collect();
+            Mat::from_vec(values, self.tokens(), self.width()).unwrap()
+        });
+        Exact {
+            desc: self.desc,
+            skeleton: self.skeleton.clone(),
+            b: self.b.to_f64(),
+            gate: self.gate.to_f64(),
+            scale: f64::from(self.scale),
+            h: self.h.to_f64(),
+            w: self.w.to_f64(),
+            bias,
+            y0: self.y0.to_f64(),
+            g: self.g.to_f64(),
+            factors,
+        }
+    }
+}
+
+impl<T: Elem> Forward<T> {
+    pub fn saved(&self) -> Saved<'_, T> {
+        Saved { x: self.x.view(), gate: self.a.view() }
+    }
+
+    pub fn assert_guards(&self) {
+        self.y.assert_guards();
+        self.x.assert_guards();
+        self.a.assert_guards();
+    }
+}
+
+/// A problem's operands as f64.
+pub struct Exact {
+    pub desc: Desc,
+    pub skeleton: Vec<u32>,
+    pub b: Mat<f64>,
+    pub gate: Mat<f64>,
+    pub scale: f64,
+    pub h: Mat<f64>,
+    pub w: Mat<f64>,
+    pub bias: Vec<f64>,
+    pub y0: Mat<f64>,
+    pub g: Mat<f64>,
+    pub factors: Option<Mat<f64>>,
+}
+
+impl Exact {
+    pub fn adapter(&self) -> reference::Adapter<'_> {
+        reference::Adapter {
+            rank: self.desc.rank,
+            split: self.desc.split,
+            gate: self.desc.gate,
+            skeleton: &self.skeleton,
+            b: self.b.as_ref(),
+            parameters: self.gate.as_ref(),
+            scale: self.scale,
+        }
+    }
+
+    pub fn factors(&self) -> Option<MatRef<'_, f64>> {
+        self.factors.as_ref().map(Mat::as_ref)
+    }
+
+    pub fn input(&self) -> Option<MatRef<'_, f64>> {
+        self.desc.gate.reads_input().then(|| self.h.as_ref())
+    }
+
+    /// Reference X.
+    pub fn x(&self) -> Mat<f64> {
+        match self.desc.down {
+            DownProjection::Gather => {
+                let bias = (self.desc.bias == Bias::Included).then_some(&self.bias[..]);
+                reference::gather(self.y0.as_ref(), bias, &self.skeleton)
+            }
+            DownProjection::Gemm => reference::project(self.h.as_ref(), self.w.as_ref(), &self.skeleton),
+        }
+    }
+
+    /// Reference Y.
+    pub fn y(&self) -> Mat<f64> {
+        let mut y = reference::update(&self.adapter(), self.x().as_ref(), self.input(), self.factors());
+        let separate = self.desc.bias == Bias::Separate;
+        for t in 0..y.rows() {
+            for (c, y) in y.row_mut(t).iter_mut().enumerate() {
+                *y += self.y0.row(t)[c] + if separate { self.bias[c] } else { 0.0 };
+            }
+        }
+        y
+    }
+}
+
+/// A zero matrix.
+pub fn zeros(rows: usize, cols: usize) -> Mat<f64> {
+    Mat::zeros(rows, cols).unwrap()
+}
+
+/// Panics where `found` is further from `expected` than `bound` allows (NaN is).
+pub fn assert_within(what: &str, found: &Mat<f64>, expected: &Mat<f64>, bound: &Mat<f64>) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    for i in 0..found.rows() {
+        for j in 0..found.cols() {
+            let (f, e, b) = (found.row(i)[j], expected.row(i)[j], bound.row(i)[j]);
+            assert!((f - e).abs() <= b, "{what} at [{i}, {j}]: {f:e}, expected {e:e} ± {b:e}");
+        }
+    }
+}
