@@ -32,6 +32,7 @@
 //! * The same input and seed give the same bits, whatever the number of threads. The CPU backend runs on the current
 //!   rayon pool.
 //!
+//! The command line `idlora` (feature `cli`) is a thin layer over this crate.
 
 pub mod adapter;
 pub mod cluster;
@@ -53,3 +54,8 @@ pub use device::Device;
 pub use elem::{Dtype, Elem, bf16, f16};
 pub use error::{Error, Result};
 pub use mat::{Mat, MatMut, MatRef};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

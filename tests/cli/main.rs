@@ -1,0 +1,12 @@
+//! The `idlora` binary, run as a person or a script runs it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod apply;
+mod bad_input;
+mod init;
+mod literal;
+mod merge;
+mod plot;
+mod support;
