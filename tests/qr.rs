@@ -1,4 +1,4 @@
-//! Truncated pivoted QR: the greedy rule, the factors, stopping, ties, scales, threads and refusals.
+//! Truncated pivoted QR: the greedy rule, the factors, stopping, ties, scales and threads.
 
 mod common;
 
@@ -50,8 +50,8 @@ fn pivots_are_greedy_and_factors_exact_on_the_zoo_bf16() {
     holds_on_the_zoo::<bf16>();
 }
 
-/// The same pivots as the reference as long as its leader is ahead of the runner-up by more than the margin; errors as
-/// `method.md` §5 bounds them.
+/// The same pivots as the reference as long as its leader is ahead of the runner-up by more than the margin; errors
+/// at most 1.001 × the reference's while the pivots agree, afterwards 1.1 × plus `c·r·u·‖C‖_F`.
 fn agrees_with_the_reference<T: Elem>() {
     for (name, values) in zoo(11, 24, 31) {
         let padded = Padded::<T>::new(&values, 1);
@@ -368,61 +368,4 @@ fn sketches_are_seeded_and_good() {
             assert!(error(sketch) <= 1.5 * greedy, "{} against {greedy}", error(sketch));
         }
     }
-}
-
-#[test]
-fn refusals_say_what_is_wrong() {
-    let w = Draw::new(1).gaussian(4, 3);
-    let padded = Padded::<f32>::new(&w, 0);
-    let desc = Desc { cols: 3, rank: 2, tier: Tier::Gram, seed: 0 };
-    for device in devices() {
-        let message = |desc: Desc, groups: Groups, stop: Stop| {
-            Plan::new(&device, desc).and_then(|plan| plan.run(padded.view(), &groups, &stop)).unwrap_err().to_string()
-        };
-        let ok = Stop::default();
-        assert_eq!(message(Desc { cols: 0, ..desc }, Groups::all(4), ok), "qr: `cols` is 0, expected at least 1");
-        assert_eq!(message(Desc { cols: 5, ..desc }, Groups::all(4), ok), "qr: `w` has 3 columns, expected 5 columns");
-        assert_eq!(message(desc, Groups::all(5), ok), "qr: `groups` is row 4, expected row numbers below 4");
-        assert_eq!(
-            message(desc, Groups::all(4), Stop { absolute: -1.0, relative: 0.0 }),
-            "qr: `absolute` is -1, expected a tolerance of at least 0"
-        );
-        assert_eq!(
-            message(desc, Groups::all(4), Stop { absolute: 0.0, relative: f64::NAN }),
-            "qr: `relative` is NaN, expected a tolerance of at least 0"
-        );
-        for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-            for (value, name) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
-                let mut bad = w.clone();
-                bad.row_mut(2)[1] = value;
-                let bad = Padded::<bf16>::new(&bad, 2);
-                let plan = Plan::new(&device, Desc { tier, ..desc }).unwrap();
-                let run = |rows: Vec<u32>| plan.run(bad.view(), &Groups::new(vec![0, rows.len()], rows).unwrap(), &ok);
-                assert_eq!(
-                    run(vec![3, 2, 0]).unwrap_err().to_string(),
-                    format!("qr: `w` has {name} at row 2, column 1; every entry must be finite")
-                );
-                assert!(run(vec![3, 1, 0]).is_ok(), "rows outside the groups do not matter");
-            }
-        }
-        let none =
-            Plan::new(&device, Desc { rank: 0, ..desc }).unwrap().run(padded.view(), &Groups::all(4), &ok).unwrap();
-        assert!(none[0].jpvt.is_empty() && none[0].info.remaining > 0.0, "rank 0 is legal");
-    }
-    let groups = |indptr: Vec<usize>| Groups::new(indptr, vec![0; 3]).unwrap_err().to_string();
-    assert_eq!(groups(vec![]), "qr: `indptr` is empty, expected a list that starts with 0");
-    assert_eq!(groups(vec![1, 3]), "qr: `indptr` is [1, …], expected a list that starts with 0");
-    assert_eq!(
-        groups(vec![0, 2, 1, 3]),
-        "qr: `indptr` is falling from 2 to 1 at entry 2, expected a list that never falls"
-    );
-    assert_eq!(groups(vec![0, 2]), "qr: `indptr` is […, 2], expected a list that ends with 3, the number of rows");
-    assert_eq!(
-        Groups::from_labels(&[0, 2, 1], 2).unwrap_err().to_string(),
-        "qr: `labels` is 2 at position 1, expected labels below 2, the number of groups"
-    );
-    let grouped = Groups::from_labels(&[1, 0, 1, 3], 4).unwrap();
-    let rows: Vec<&[u32]> = (0..grouped.len()).map(|g| grouped.group(g)).collect();
-    assert_eq!(rows, [&[1u32][..], &[0, 2], &[], &[3]]);
-    assert!(Groups::new(vec![0], vec![]).unwrap().is_empty());
 }
