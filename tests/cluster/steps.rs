@@ -108,6 +108,25 @@ fn near_ties() {
     }
 }
 
+/// Points far from the origin and close to each other: the inertia keeps its digits where norms and sums cancel to four of them.
+#[test]
+fn inertia_survives_an_offset() {
+    let (rows, cols, k) = (60, 40, 3);
+    let mut w = Draw::new(12).gaussian(rows, cols);
+    w.data_mut().iter_mut().for_each(|x| *x = 4096.0 + (*x * 4.0).round() / 1024.0);
+    let w = Padded::<f32>::new(&w, 1);
+    for device in devices() {
+        let options = Options { max_iterations: 2, ..Options::default() };
+        let got = cluster(&device, w.view(), desc((rows, cols), k, 1, Space::Full), &options);
+        let points = w.to_f64();
+        // Not of the centroids in `f32`: their rounding is as large as the spread of the points.
+        let means = reference::means(points.as_ref(), &got.labels, k);
+        let exact = reference::inertia(points.as_ref(), means.as_ref(), &got.labels);
+        // Means are within 2⁻⁵²·4096·rows of exact ones, and an inertia is stationary in them.
+        assert!((got.info.inertia / exact - 1.0).abs() <= 1e-10, "{:e} for {exact:e}", got.info.inertia);
+    }
+}
+
 /// Larger than any block, wide dynamic range between rows, an offset that all rows share.
 #[test]
 fn long_rows_with_an_offset() {

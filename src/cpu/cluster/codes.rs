@@ -9,10 +9,13 @@
 //! by Cauchy and Schwarz. Products are summed exactly in `i32` over [`SEGMENT`] columns and then in `f32`, whose rounding
 //! adds at most `(n/SEGMENT + 8)·u·‖x̂‖·‖ĉ‖` (one per conversion, per addition, and per level of the last reduction).
 
+use super::measure::measure_and_code;
 use super::vectorized;
+use crate::elem::Elem;
 use crate::error::Result;
-use crate::mat::zeroed;
+use crate::mat::{MatRef, zeroed};
 use pulp::Arch;
+use rayon::prelude::*;
 
 /// Codes that one vector instruction multiplies; rows of codes are padded with zeros to a multiple of it.
 const WIDTH: usize = 16;
@@ -65,8 +68,34 @@ pub(super) struct Codes {
 impl Codes {
     pub(super) fn new(count: usize, dim: usize) -> Result<Self> {
         let ld = row_stride(dim);
-        let codes = zeroed("16-bit codes", count.saturating_mul(ld))?;
+        let len = count.saturating_mul(ld);
+        let codes = zeroed("16-bit codes", len)?;
         Ok(Self { codes, vectors: zeroed("coded vectors", count)?, width: dim.next_multiple_of(WIDTH), ld })
+    }
+
+    /// Codes the rows of `w`, all finite; one pass over `W`.
+    pub(super) fn of_rows<T: Elem>(arch: Arch, w: MatRef<'_, T>) -> Result<Self> {
+        /// Rows of a task.
+        const TASK: usize = 64;
+        let mut all = Self::new(w.rows(), w.cols())?;
+        let ld = all.ld;
+        let tasks = all.codes.par_chunks_mut(TASK * ld).zip(all.vectors.par_chunks_mut(TASK));
+        tasks.enumerate().try_for_each(|(task, (codes, vectors))| {
+            let mut buffer = zeroed("a widened row", w.cols())?;
+            for (i, (codes, vector)) in codes.chunks_mut(ld).zip(vectors).enumerate() {
+                let row = w.row(task * TASK + i);
+                let x = match T::as_f32(row) {
+                    Some(x) => x,
+                    None => {
+                        T::widen(row, &mut buffer);
+                        &buffer
+                    }
+                };
+                *vector = measure_and_code(arch, x, codes)?;
+            }
+            Ok::<_, crate::Error>(())
+        })?;
+        Ok(all)
     }
 
     pub(super) fn row(&self, i: usize) -> &[i16] {
@@ -98,27 +127,22 @@ pub(super) fn encode(arch: Arch, x: &[f32], max: f32, square: f64, codes: &mut [
 fn round(x: &[f32], scale: f32, codes: &mut [i16]) -> f64 {
     /// Adding it leaves a number below 2²² rounded to an integer in the low bits of the significand.
     const ROUND: f32 = 12_582_912.0;
-    let one = |x: f32, code: &mut i16, error: &mut f32| {
-        let scaled = x * scale;
-        let rounded = scaled + ROUND;
-        *code = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i16;
-        let off = scaled - (rounded - ROUND);
-        *error += off * off;
-    };
     let mut total = 0.0;
     for (x, codes) in x.chunks(SEGMENT).zip(codes.chunks_mut(SEGMENT)) {
+        // Loops apart, each of one kind of result: together they would stay scalar.
+        for (x, code) in x.iter().zip(codes) {
+            *code = (x * scale + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i16;
+        }
+        let off = |x: f32| x * scale - ((x * scale + ROUND) - ROUND);
         let mut errors = [0.0f32; 16];
-        let ((body, tail), (groups, _)) = (x.as_chunks::<16>(), codes.as_chunks_mut::<16>());
-        for (x, codes) in body.iter().zip(groups.iter_mut()) {
+        let (body, tail) = x.as_chunks::<16>();
+        for x in body {
             for lane in 0..16 {
-                one(x[lane], &mut codes[lane], &mut errors[lane]);
+                errors[lane] += off(x[lane]) * off(x[lane]);
             }
         }
-        // A row of codes is padded to whole groups.
-        if let Some(group) = groups.get_mut(body.len()) {
-            for (lane, x) in tail.iter().enumerate() {
-                one(*x, &mut group[lane], &mut errors[lane]);
-            }
+        for (error, &x) in errors.iter_mut().zip(tail) {
+            *error += off(x) * off(x);
         }
         total += errors.iter().map(|&e| f64::from(e)).sum::<f64>();
     }
@@ -246,7 +270,6 @@ fn tile<L: Lanes, const C: usize>(simd: L, rows: [&[i16]; TILE_ROWS], vectors: [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::cluster::measure::measure_and_code;
     use crate::random::{Stream, Use};
 
     /// Vectors of every kind: spread out, one spike, all at the largest code, tiny, huge, zero.

@@ -1,7 +1,9 @@
 //! Dots of a block of rows with all centroids, in `f32`.
 //!
 //! Strips of columns stay in the first cache while they meet every centroid; register tiles use each loaded vector two or
-//! four times. Rows and centroids are padded with zeros to [`row_stride`](super::codes::row_stride). Each dot sums `lanes` partial sums per strip, then strips, then lanes: at most `(n + 8)·u·Σ|x||c|` off.
+//! four times. Rows hold whole vectors of every width, as they are or padded with zeros; centroids are padded to
+//! [`row_stride`](super::codes::row_stride), no shorter than rows. Each dot sums `lanes` partial sums per strip, then strips, then
+//! lanes: at most `(n + 8)·u·Σ|x||c|` off.
 
 use super::codes::BLOCK;
 use crate::mat::Mat;
@@ -33,15 +35,15 @@ impl WithSimd for Dots<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (k, n) = self.centroids.shape();
+        let (k, n) = (self.centroids.rows(), self.rows[0].len());
         let sums = &mut S::as_mut_simd_f32s(self.lanes).0[..k * BLOCK];
         sums.fill(simd.splat_f32s(0.0));
         for first in (0..n).step_by(STRIP) {
             let cols = first..n.min(first + STRIP);
-            for j in (0..k).step_by(TILE_CENTROIDS) {
-                let part = |i: usize| &self.centroids.row(j + i)[cols.clone()];
-                for r in (0..BLOCK).step_by(TILE_ROWS) {
-                    let rows = std::array::from_fn(|i| &self.rows[r + i][cols.clone()]);
+            for r in (0..BLOCK).step_by(TILE_ROWS) {
+                let rows = std::array::from_fn(|i| &self.rows[r + i][cols.clone()]);
+                for j in (0..k).step_by(TILE_CENTROIDS) {
+                    let part = |i: usize| &self.centroids.row(j + i)[cols.clone()];
                     let sums = &mut sums[j * BLOCK + r..];
                     if j + TILE_CENTROIDS <= k {
                         tile::<S, TILE_CENTROIDS>(simd, rows, std::array::from_fn(part), sums);

@@ -2,7 +2,6 @@
 
 use super::assign::assign_min_size;
 use super::centres::Centres;
-use super::codes::Codes;
 use super::points::Points;
 use super::step::{Step, argmin};
 use super::sums::inertia;
@@ -31,12 +30,11 @@ pub(super) struct Rules<'a> {
 pub(super) fn iterate<T: Elem>(
     arch: Arch,
     points: &Points<'_, T>,
-    codes: Codes,
     mut centroids: Mat<f64>,
     rules: &Rules<'_>,
 ) -> Result<Partition> {
     let mut centres = Centres::new(arch, &centroids)?;
-    let mut step = Step::new(points, codes, centroids.rows())?;
+    let mut step = Step::new(points, centroids.rows())?;
     let mut info = Info::default();
     let mut least_movement = 0.0;
     let mut short = false;
@@ -71,7 +69,10 @@ pub(super) fn iterate<T: Elem>(
             break;
         }
     }
-    info.inertia = inertia(arch, points, &step.labels, &centroids)?;
+    info.inertia = match step.sums.inertia(points, &step.sizes, &centroids) {
+        Some(inertia) => inertia,
+        None => inertia(arch, points, &step.labels, &centroids)?,
+    };
     Ok(Partition { labels: step.labels, centroids, sizes: step.sizes, info })
 }
 

@@ -1,6 +1,6 @@
-//! The first pass over the points: whether they are finite, how large they are, and their 16-bit codes.
+//! What is measured of the points: whether they are finite and how large they are; and the coding that goes by it.
 
-use super::codes::{Coded, Codes, encode};
+use super::codes::{Coded, encode};
 use super::vectorized;
 use crate::elem::Elem;
 use crate::error::Result;
@@ -10,6 +10,8 @@ use rayon::prelude::*;
 
 /// Points per task.
 const TASK: usize = 64;
+/// Independent sums: enough to cover the latency of additions.
+const LANES: usize = 16;
 /// Elements that stay in the first cache between measuring and widening.
 const STRIP: usize = 1024;
 
@@ -31,39 +33,10 @@ impl Measure {
                 for (i, square) in squares.iter_mut().enumerate() {
                     *square = measure(arch, w.row(task * TASK + i), &mut max);
                 }
-                max.get()
+                max.0
             })
             .reduce(|| 0, u32::max);
         Ok(Self { squares, max: f32::from_bits(max) })
-    }
-
-    /// Measures the rows of `w` and codes them while they are in cache; codes of rows that are not finite mean nothing.
-    pub(super) fn with_codes<T: Elem>(arch: Arch, w: MatRef<'_, T>) -> Result<(Self, Codes)> {
-        let mut squares: Vec<f64> = zeroed("squared norms", w.rows())?;
-        let mut codes = Codes::new(w.rows(), w.cols())?;
-        let ld = codes.ld;
-        let tasks = squares.par_chunks_mut(TASK).zip(codes.vectors.par_chunks_mut(TASK));
-        let max = (tasks.zip(codes.codes.par_chunks_mut(TASK * ld)).enumerate())
-            .map(|(task, ((squares, vectors), codes))| {
-                let mut buffer = zeroed("a widened row", w.cols())?;
-                let mut all = 0;
-                for (i, codes) in codes.chunks_mut(ld).enumerate() {
-                    let mut max = Max::default();
-                    squares[i] = measure(arch, w.row(task * TASK + i), &mut max);
-                    let x = match T::as_f32(w.row(task * TASK + i)) {
-                        Some(row) => row,
-                        None => {
-                            T::widen(w.row(task * TASK + i), &mut buffer);
-                            &buffer
-                        }
-                    };
-                    vectors[i] = code(arch, x, f32::from_bits(max.get()), squares[i], codes)?;
-                    all = all.max(max.get());
-                }
-                Ok(all)
-            })
-            .try_reduce(|| 0, |a, b| Ok(a.max(b)))?;
-        Ok((Self { squares, max: f32::from_bits(max) }, codes))
     }
 }
 
@@ -71,7 +44,7 @@ impl Measure {
 pub(super) fn measure_and_code(arch: Arch, x: &[f32], codes: &mut [i16]) -> Result<Coded> {
     let mut max = Max::default();
     let square = measure(arch, x, &mut max);
-    code(arch, x, f32::from_bits(max.get()), square, codes)
+    code(arch, x, f32::from_bits(max.0), square, codes)
 }
 
 /// Codes `x`, whose largest magnitude is `max` and whose squared norm `square`.
@@ -88,15 +61,9 @@ fn code(arch: Arch, x: &[f32], max: f32, square: f64, codes: &mut [i16]) -> Resu
     Ok(coded.times(max))
 }
 
-/// The bit patterns of the largest magnitudes, whose order is theirs, NaN last.
+/// The bit pattern of the largest magnitude: their order is that of the magnitudes, NaN last.
 #[derive(Default)]
-struct Max([u32; 8]);
-
-impl Max {
-    fn get(&self) -> u32 {
-        self.0.into_iter().fold(0, u32::max)
-    }
-}
+struct Max(u32);
 
 /// `‖row‖²`; `max` collects the magnitudes.
 fn measure<T: Elem>(arch: Arch, row: &[T], max: &mut Max) -> f64 {
@@ -105,7 +72,7 @@ fn measure<T: Elem>(arch: Arch, row: &[T], max: &mut Max) -> f64 {
         #[inline(always)]
         || {
             let mut scratch = [0.0f32; STRIP];
-            let mut sums = [0.0f64; 8];
+            let mut sums = [0.0f64; LANES];
             for part in row.chunks(STRIP) {
                 let x = match T::as_f32(part) {
                     Some(x) => x,
@@ -114,15 +81,15 @@ fn measure<T: Elem>(arch: Arch, row: &[T], max: &mut Max) -> f64 {
                         &scratch[..part.len()]
                     }
                 };
-                let (body, tail) = x.as_chunks::<8>();
+                // Loops apart: mixed, integers and floating point keep each other from being vectorised.
+                max.0 = x.iter().fold(max.0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+                let (body, tail) = x.as_chunks::<LANES>();
                 for v in body {
-                    for lane in 0..8 {
-                        max.0[lane] = max.0[lane].max(v[lane].to_bits() & 0x7fff_ffff);
+                    for lane in 0..LANES {
                         sums[lane] += f64::from(v[lane]) * f64::from(v[lane]);
                     }
                 }
                 for (lane, v) in tail.iter().enumerate() {
-                    max.0[lane] = max.0[lane].max(v.to_bits() & 0x7fff_ffff);
                     sums[lane] += f64::from(*v) * f64::from(*v);
                 }
             }

@@ -1,7 +1,8 @@
 //! k-means on the CPU.
 //!
-//! One pass measures the points (finite, largest magnitude, norms); seeding and every Lloyd step are one pass each; one
-//! last pass in `f64` gives exact means and the inertia. Columns are clustered as the rows of a transposed copy.
+//! One pass measures the points (finite, largest magnitude, norms); a seed is one pass and a Lloyd step at most one for labels and
+//! one for moved points. Means and the inertia come from sums in `f64`, the latter from one more pass where those could not tell
+//! it exactly enough. Columns are clustered as the rows of a transposed copy.
 
 mod assign;
 mod centres;
@@ -21,7 +22,6 @@ use crate::cluster::{Axis, Clustering, Desc, Info, OP, Options, Space};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::mat::{Mat, MatRef, zeroed};
-use codes::Codes;
 use measure::Measure;
 use points::Points;
 use pulp::Arch;
@@ -43,13 +43,12 @@ pub(crate) fn run<T: Elem>(desc: &Desc, w: MatRef<'_, T>, options: &Options<'_>)
         Axis::Cols => Some(points::transposed(w)?),
     };
     let rows = transpose.as_ref().map_or(w, Mat::as_ref);
-    if desc.space == Space::Norm {
-        let measure = Measure::of(arch, rows)?;
-        return if measure.max.is_finite() { by_norm(desc, &measure) } else { Err(non_finite("w", w)) };
-    }
-    let (measure, codes) = Measure::with_codes(arch, rows)?;
+    let measure = Measure::of(arch, rows)?;
     if !measure.max.is_finite() {
         return Err(non_finite("w", w));
+    }
+    if desc.space == Space::Norm {
+        return by_norm(desc, &measure);
     }
     if desc.space == Space::Direction
         && let Some(p) = measure.squares.iter().position(|&square| square == 0.0)
@@ -58,7 +57,7 @@ pub(crate) fn run<T: Elem>(desc: &Desc, w: MatRef<'_, T>, options: &Options<'_>)
         let reason = format!("has no direction in its all-zero {kind} {p}; cluster by full vectors or norms");
         return Err(Error::operand(OP, "w", reason));
     }
-    by_lloyd(arch, desc, rows, &measure, codes, options)
+    by_lloyd(arch, desc, rows, &measure, options)
 }
 
 /// The first entry of `w`, row by row, that is NaN or infinite; there is one.
@@ -82,7 +81,6 @@ fn by_lloyd<T: Elem>(
     desc: &Desc,
     rows: MatRef<'_, T>,
     measure: &Measure,
-    codes: Codes,
     options: &Options<'_>,
 ) -> Result<Clustering> {
     let exponent = if desc.space == Space::Full { common_exponent(measure.max, options.start) } else { 0 };
@@ -92,7 +90,7 @@ fn by_lloyd<T: Elem>(
         None => seeding::plus_plus(arch, &points, desc.clusters, options.seed)?,
     };
     let rules = lloyd::Rules { space: desc.space, min_size: desc.min_size, options };
-    let partition = lloyd::iterate(arch, &points, codes, start, &rules)?;
+    let partition = lloyd::iterate(arch, &points, start, &rules)?;
     let back = 2f64.powi(-exponent);
     let mut centroids: Mat<f32> = Mat::zeros(desc.clusters, points.dim())?;
     for (to, from) in centroids.data_mut().iter_mut().zip(partition.centroids.data()) {

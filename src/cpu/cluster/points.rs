@@ -1,5 +1,6 @@
 //! The points of a clustering as the kernels read them: rows of `W` times one factor each.
 
+use super::dots::MAX_LANES;
 use super::measure::Measure;
 use super::vectorized;
 use crate::cluster::Space;
@@ -18,7 +19,7 @@ const MODERATE: std::ops::RangeInclusive<f64> = 1.0 / (1u64 << 40) as f64..=(1u6
 /// Points `x_p = factor_p · w_p`, at most of order one: a power of two for all in [`Space::Full`] (so that squares neither
 /// vanish nor overflow, and scaling `W` by a power of two changes no bit), the inverse norms in [`Space::Direction`].
 pub(super) struct Points<'a, T> {
-    w: MatRef<'a, T>,
+    pub(super) w: MatRef<'a, T>,
     factors: Vec<f64>,
     /// Rows must be multiplied by the power of two in their factor before they enter a dot.
     prescaled: bool,
@@ -68,6 +69,13 @@ impl<'a, T: Elem> Points<'a, T> {
     #[inline]
     pub(super) fn copy(&self, p: usize, to: &mut [f32]) {
         self.widen(p, self.w.row(p), to);
+    }
+
+    /// Point `p` up to [`Self::factor`] where `W` holds it in `f32` just so, in whole vectors of every width.
+    #[inline]
+    pub(super) fn borrow(&self, p: usize) -> Option<&[f32]> {
+        let whole = !self.prescaled && self.dim().is_multiple_of(MAX_LANES);
+        if whole { T::as_f32(self.w.row(p)) } else { None }
     }
 
     #[inline(always)]
