@@ -1,9 +1,8 @@
 //! Gram tier: pivoted Cholesky of `G = C Cᵀ`, whose columns are computed when a pivot needs them.
 //!
-//! A pass over the rows computes the columns of a few candidates at once: the next pivot and the rows with the
-//! largest residuals after it. On flat spectra nearly all of them are taken soon; the others keep their columns for
-//! later. The number of candidates doubles when most of the last ones were taken before the next pass was needed, and
-//! halves when most were not. It does not enter the result: a product has the same bits in every company.
+//! A pass over the rows computes the columns of a few candidates at once: the next pivot and those that a look-ahead
+//! (`ahead`) expects after it. One that is not taken keeps its column for later. The candidates do not enter the
+//! result: a product has the same bits in every company.
 //!
 //! Trust. Products of `f32` are exact in `f64`, so an entry of the computed Gram matrix is off by at most
 //! `n·u‖c_a‖‖c_b‖`, and the Cholesky recurrence is exact for a matrix off by at most `(j+2)u‖c_a‖‖c_b‖` from that
@@ -21,6 +20,7 @@
 //! with the pivots found so far. It also takes over, or only computes `R` anew after the last pivot, where the bound
 //! is more than 2⁻¹⁰ of a squared residual to be reported: residuals are good to 2⁻¹¹ of themselves.
 
+use super::ahead::{self, Known};
 use super::dots::{Gathered, TILE_VECTORS, dots};
 use super::exact::{self, Start, wide_row};
 use super::{Kept, Limits, leader};
@@ -102,9 +102,6 @@ struct Gram<'a, T> {
     taken: Vec<bool>,
     /// Columns of `G` computed and not yet used.
     columns: Vec<Option<Vec<f64>>>,
-    /// Candidates of the last pass, and how many the next one may have.
-    candidates: Vec<usize>,
-    width: usize,
     kept: Kept,
 }
 
@@ -129,8 +126,6 @@ pub(super) fn factor<T: Elem>(arch: Arch, rows: Gathered<'_, T>, squares: Vec<f6
         pivot_norms: Vec::new(),
         taken: vec![false; rows.len()],
         columns: vec![None; rows.len()],
-        candidates: Vec::new(),
-        width: 2 * TILE_VECTORS,
         kept: Kept::default(),
     };
     let mut handover = None;
@@ -178,26 +173,16 @@ impl<T: Elem> Gram<'_, T> {
         if let Some(column) = self.columns[p].take() {
             return Ok(column);
         }
-        let missed = self.candidates.iter().filter(|&&i| self.columns[i].is_some()).count();
-        if 2 * missed > self.candidates.len() {
-            self.width = (self.width / 2).max(TILE_VECTORS);
-        } else if 4 * missed < self.candidates.len() {
-            self.width = (2 * self.width).min(MOST_CANDIDATES);
-        }
         let left = self.limits.rank - self.kept.jpvt.len();
-        let mut candidates = vec![p];
-        let mut excluded: Vec<bool> = self.taken.iter().zip(&self.columns).map(|(&t, c)| t || c.is_some()).collect();
-        while candidates.len() < self.width.min(left) {
-            excluded[candidates[candidates.len() - 1]] = true;
-            let Some(next) = leader(&self.squares, &excluded) else { break };
-            candidates.push(next);
-        }
+        let known = Known { squares: &self.squares, taken: &self.taken, factor: &self.kept.r };
+        let mut candidates = ahead::likely(self.arch, self.rows, known, left)?;
+        candidates.retain(|&i| self.columns[i].is_none());
+        candidates.truncate(MOST_CANDIDATES);
         let vectors: Vec<Vec<f64>> = candidates.iter().map(|&i| wide_row(self.rows.row(i))).collect::<Result<_>>()?;
         let vectors: Vec<&[f64]> = vectors.iter().map(Vec::as_slice).collect();
         for (&i, column) in candidates.iter().zip(dots(self.arch, self.rows, &vectors)?) {
             self.columns[i] = Some(column);
         }
-        self.candidates = candidates;
         Ok(self.columns[p].take().unwrap_or_default())
     }
 

@@ -1,5 +1,6 @@
 //! Truncated pivoted QR of groups of rows: the tiers, and what they share.
 
+mod ahead;
 pub(crate) mod basis;
 pub(crate) mod dots;
 mod exact;
