@@ -42,11 +42,16 @@ def clock(work):
     return time.perf_counter() - start, result
 
 
+# OpenMP's threads spin for 0.2 s after a parallel region: on a machine with no core to spare the next side would pay.
+PAUSE = 0.25
+
+
 def take_turns(repeats, *sides):
     """Times of every side, interleaved; the first round warms up and is dropped."""
     times = [[] for _ in sides]
     for _ in range(repeats + 1):
         for kept, side in zip(times, sides):
+            time.sleep(PAUSE)
             kept.append(side())
     return [kept[1:] for kept in times]
 
@@ -173,7 +178,7 @@ def per_step(times_long, times_short, steps):
 def kmeans(ours, repeats, weights):
     from sklearn.cluster import KMeans
 
-    short, long = 2, 8
+    short, long = 2, 16
     for k in (4, 16):
         w = planted(4096, 4096, k, k)
         start = w[np.random.default_rng(1).permutation(len(w))[:k]].copy()

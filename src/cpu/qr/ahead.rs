@@ -63,7 +63,9 @@ pub(super) fn likely<T: Elem>(arch: Arch, rows: Gathered<'_, T>, known: Known<'_
             *square -= x * x;
         }
     }
-    order.is_empty().then(|| order.push(chosen[0]));
+    if order.is_empty() {
+        order.push(chosen[0]);
+    }
     Ok(order)
 }
 
