@@ -4,7 +4,7 @@ mod common;
 
 use common::factors::{U, factor, norm};
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices};
+use common::{Padded, devices, on_threads};
 use idlora::qr::{Factor, Info, Stop, Tier};
 use idlora::reference::{interp as reference, qr as reference_qr};
 use idlora::{Elem, Mat, MatRef, bf16, f16, interp};
@@ -197,8 +197,7 @@ fn the_same_bits_for_one_and_two_threads() {
     let padded = Padded::<f16>::new(&Draw::new(2).gaussian(300, 120), 3);
     for device in devices() {
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            on_threads(threads, || {
                 let mut all = interp::error_curve(&device, padded.view(), &[7, 250, 3, 9, 100], &[1, 3, 5]).unwrap();
                 all.extend(interp::svd_curve(&device, padded.view(), &[1, 10]).unwrap());
                 all.into_iter().map(f64::to_bits).collect::<Vec<_>>()

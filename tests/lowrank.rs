@@ -3,29 +3,15 @@
 mod common;
 
 use common::bounds::forward_bounds;
-use common::branch::{BIASES, DOWNS, GATES, Problem, assert_within, scaled};
+use common::branch::{BIASES, DOWNS, GATES, Problem, assert_within, desc, scaled};
 use common::matrices::Draw;
-use common::{Padded, devices};
+use common::{Padded, devices, for_every_element, on_threads};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Plan, SavedMut};
 use idlora::reference::lowrank as reference;
 use idlora::{Elem, Mat, MatMut, bf16, f16};
 use proptest::prelude::*;
 
 const DROPOUT: Dropout = Dropout { probability: 0.3, seed: 11, offset: 5 };
-
-fn desc(rows: usize, cols: usize, rank: usize, components: usize, split: usize) -> Desc {
-    let (gate, down, bias) = (Gate::Inner, DownProjection::Gather, Bias::None);
-    Desc { rows, cols, rank, components, split, gate, down, bias }
-}
-
-/// Runs `$property::<T>` for every element type.
-macro_rules! for_every_element {
-    ($property:ident($($argument:expr),*)) => {
-        $property::<f32>($($argument),*);
-        $property::<f16>($($argument),*);
-        $property::<bf16>($($argument),*);
-    };
-}
 
 /// X, gate and Y are the reference's within the derived bounds; in place and out of place agree to the bit; nothing
 /// outside the views is touched; Y0 stays as it is out of place; saving changes nothing.
@@ -228,10 +214,6 @@ fn micro_batches_give_the_same_bits() {
 }
 
 /// Runs `work` on a pool of `threads`.
-fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
-}
-
 fn threads_do_not_matter<T: Elem>() {
     for device in devices() {
         for gate in [Gate::RmsInner, Gate::LinearSoftmax] {

@@ -3,27 +3,14 @@
 mod common;
 
 use common::bounds::{backward_bounds, stored};
-use common::branch::{DOWNS, Exact, Forward, GATES, Problem, assert_within, zeros};
-use common::{Padded, devices};
+use common::branch::{DOWNS, Exact, Forward, GATES, Problem, assert_within, desc, zeros};
+use common::{Padded, devices, for_every_element, on_threads};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Gradients, InputGradient, Plan};
 use idlora::reference::lowrank as reference;
-use idlora::{Device, Elem, Mat, bf16, f16};
+use idlora::{Device, Elem, Mat, bf16};
 use proptest::prelude::*;
 
 const DROPOUT: Dropout = Dropout { probability: 0.3, seed: 21, offset: 3 };
-
-fn desc(rows: usize, cols: usize, rank: usize, components: usize, split: usize) -> Desc {
-    let (gate, down, bias) = (Gate::Inner, DownProjection::Gather, Bias::None);
-    Desc { rows, cols, rank, components, split, gate, down, bias }
-}
-
-macro_rules! for_every_element {
-    ($property:ident($($argument:expr),*)) => {
-        $property::<f32>($($argument),*);
-        $property::<f16>($($argument),*);
-        $property::<bf16>($($argument),*);
-    };
-}
 
 /// `L = Σ G ⊙ Y` in f64, as a function of everything that can be differentiated.
 fn loss(exact: &Exact) -> f64 {
@@ -309,8 +296,7 @@ fn threads_do_not_matter<T: Elem>() {
             let problem = Problem::<T>::random(Desc { gate, ..desc(64, 40, 8, 4, 2) }, 600, Some(DROPOUT), 7);
             let forward = problem.forward(&device, true);
             let on = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let found = pool.install(|| run(&device, &problem, &forward, true, None));
+                let found = on_threads(threads, || run(&device, &problem, &forward, true, None));
                 (found.b.to_f64(), found.gate.to_f64(), found.input.to_f64(), found.h.map(|h| h.to_f64()))
             };
             assert!(on(1) == on(2), "{:?} {gate:?}", T::DTYPE);

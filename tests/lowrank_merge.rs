@@ -2,25 +2,16 @@
 
 mod common;
 
-use common::branch::{GATES, Problem, assert_within, rounding};
+use common::branch::{self, GATES, Problem, assert_within, rounding};
 use common::matrices::Draw;
-use common::{Padded, devices};
-use idlora::lowrank::{Bias, Desc, DownProjection, Gate, merge, unmerge};
+use common::{Padded, devices, for_every_element, on_threads};
+use idlora::lowrank::{Bias, Desc, Gate, merge, unmerge};
 use idlora::reference::lowrank as reference;
-use idlora::{Elem, Mat, bf16, f16};
+use idlora::{Elem, Mat, bf16};
 use proptest::prelude::*;
 
 fn desc(rows: usize, cols: usize, rank: usize, components: usize, split: usize) -> Desc {
-    let (gate, down, bias) = (Gate::Static, DownProjection::Gather, Bias::None);
-    Desc { rows, cols, rank, components, split, gate, down, bias }
-}
-
-macro_rules! for_every_element {
-    ($property:ident($($argument:expr),*)) => {
-        $property::<f32>($($argument),*);
-        $property::<f16>($($argument),*);
-        $property::<bf16>($($argument),*);
-    };
+    Desc { gate: Gate::Static, ..branch::desc(rows, cols, rank, components, split) }
 }
 
 /// u of the stored type: merging works in f64 and rounds to f32, then to T.
@@ -186,8 +177,7 @@ fn one_and_two_threads_give_the_same_bits() {
         let mut problem = Problem::<bf16>::random(desc, 1, None, 8);
         problem.w = Padded::new(&Draw::new(1).gaussian(256, 33), 3);
         let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
+            on_threads(threads, || {
                 let mut w = problem.w.clone();
                 merge(&device, &desc, &problem.parameters(), w.view_mut()).unwrap();
                 let merged = w.to_f64();

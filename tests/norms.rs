@@ -3,7 +3,7 @@
 mod common;
 
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices};
+use common::{Padded, devices, on_threads};
 use idlora::norms::{Axis, Desc, Plan};
 use idlora::{Device, Elem, Mat, bf16, f16, reference};
 use proptest::prelude::*;
@@ -91,8 +91,7 @@ fn the_same_bits_for_one_and_two_threads() {
     for device in devices() {
         for axis in [Axis::Rows, Axis::Cols] {
             let run = |threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| norms(&device, &padded, axis)).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                on_threads(threads, || norms(&device, &padded, axis)).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
             };
             assert_eq!(run(1), run(2));
         }

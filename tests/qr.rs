@@ -4,7 +4,7 @@ mod common;
 
 use common::factors::{U, assert_factors, assert_greedy, factor, largest, margin, norm, rounding};
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices};
+use common::{Padded, devices, on_threads};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::qr as reference;
 use idlora::{Elem, Mat, bf16, f16, interp};
@@ -331,9 +331,8 @@ fn the_same_bits_for_one_and_two_threads() {
     for device in devices() {
         for tier in [Tier::Gram, Tier::Exact, SKETCH] {
             let run = |threads: usize| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let plan = Plan::new(&device, Desc { cols: 600, rank: 9, tier, seed: 1 }).unwrap();
-                pool.install(|| plan.run(padded.view(), &groups, &Stop::default()).unwrap())
+                on_threads(threads, || plan.run(padded.view(), &groups, &Stop::default()).unwrap())
             };
             for (a, b) in run(1).iter().zip(&run(2)) {
                 assert_eq!((&a.jpvt, &a.info), (&b.jpvt, &b.info), "{tier:?}");

@@ -3,7 +3,7 @@
 mod common;
 
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices};
+use common::{Padded, devices, on_threads};
 use idlora::cluster::{Clustering, Info, Space};
 use idlora::select::{Desc, Plan, Selection, Skeleton};
 use idlora::{Device, Elem, Mat, bf16, f16};
@@ -185,9 +185,8 @@ fn seeds_enter_where_they_should_and_threads_nowhere() {
     for device in devices() {
         for selection in ALL {
             let rows = |seed, threads| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let desc = Desc { selection, rank: 8, seed, space: Space::Full };
-                pool.install(|| run(&device, &w, desc, &clustering).rows)
+                on_threads(threads, || run(&device, &w, desc, &clustering).rows)
             };
             assert_eq!(rows(1, 1), rows(1, 2), "{selection:?}");
             let seeded = matches!(selection, Selection::Random | Selection::Sketch);

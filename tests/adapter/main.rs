@@ -21,8 +21,8 @@ mod init;
 mod merge;
 mod training;
 
-use common::Padded;
 use common::matrices::Draw;
+use common::{Padded, on_threads};
 use idlora::Elem;
 use idlora::lowrank::Gate;
 
@@ -34,9 +34,4 @@ fn random<T: Elem>(seed: u64, rows: usize, cols: usize, pad: usize) -> Padded<T>
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
-}
-
-/// Runs `work` on a pool of its own with that many threads.
-fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }

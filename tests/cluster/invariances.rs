@@ -129,9 +129,8 @@ fn threads_do_not_matter<T: Elem>() {
     for device in devices() {
         for (space, min_size) in [(Space::Full, 1), (Space::Full, 130), (Space::Direction, 1), (Space::Norm, 100)] {
             let run = |threads: usize, seed: u64| {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 let options = Options { max_iterations: 6, seed, ..Options::default() };
-                pool.install(|| cluster(&device, w.view(), desc((700, 1100), 5, min_size, space), &options))
+                on_threads(threads, || cluster(&device, w.view(), desc((700, 1100), 5, min_size, space), &options))
             };
             let (one, two, again) = (run(1, 1), run(2, 1), run(2, 1));
             assert_eq!((&one.labels, &one.centroids, one.info), (&two.labels, &two.centroids, two.info));

@@ -4,14 +4,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-macro_rules! for_every_element {
-    ($property:ident($($argument:expr),*)) => {{
-        $property::<f32>($($argument),*);
-        $property::<f16>($($argument),*);
-        $property::<bf16>($($argument),*);
-    }};
-}
-
 mod exact;
 mod golden;
 mod invariances;
@@ -19,10 +11,10 @@ mod refusals;
 mod steps;
 
 use common::matrices::Draw;
-use common::{Padded, devices};
+use common::{Padded, devices, for_every_element, on_threads};
 use idlora::cluster::{Axis, Clustering, Desc, Options, Plan, Space, assign_min_size};
 use idlora::reference::cluster as reference;
-use idlora::{Device, Elem, Mat, MatRef, bf16, f16};
+use idlora::{Device, Elem, Mat, MatRef};
 
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 

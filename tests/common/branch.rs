@@ -241,3 +241,9 @@ pub fn assert_within(what: &str, found: &Mat<f64>, expected: &Mat<f64>, bound: &
         }
     }
 }
+
+/// The plainest problem of a shape: inner gate, gathered, no bias.
+pub fn desc(rows: usize, cols: usize, rank: usize, components: usize, split: usize) -> Desc {
+    let (gate, down, bias) = (Gate::Inner, DownProjection::Gather, Bias::None);
+    Desc { rows, cols, rank, components, split, gate, down, bias }
+}

@@ -17,6 +17,23 @@ pub fn devices() -> Vec<Device> {
     vec![Device::Cpu]
 }
 
+/// Runs `$property::<T>` for every element type.
+#[allow(unused_macros)]
+macro_rules! for_every_element {
+    ($property:ident($($argument:expr),*)) => {{
+        $property::<f32>($($argument),*);
+        $property::<idlora::f16>($($argument),*);
+        $property::<idlora::bf16>($($argument),*);
+    }};
+}
+#[allow(unused_imports)]
+pub(crate) use for_every_element;
+
+/// Runs `work` on a pool of its own with that many threads.
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
 /// A matrix inside a larger buffer: `ld > cols`, padding and guard rows filled with NaN, so that reading or writing outside
 /// the view shows.
 #[derive(Clone)]
