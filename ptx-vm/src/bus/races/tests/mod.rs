@@ -1,0 +1,4 @@
+mod global;
+mod global_random;
+mod shared;
+mod shared_random;
