@@ -144,6 +144,16 @@ pub enum LaunchError {
         /// The limit.
         limit: u64,
     },
+    /// More memory of blocks and threads alive at a time than a launch may take.
+    #[error("{resident} resident blocks need {found} bytes of shared and local memory; at most {limit}")]
+    Footprint {
+        /// Blocks alive at a time.
+        resident: u64,
+        /// Bytes they need together.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// `resident` is zero, or a limit is.
     #[error("`{0}` must not be zero")]
     Zero(&'static str),

@@ -19,6 +19,9 @@ const MAX_THREADS: u32 = 1024;
 /// Bytes of shared memory of a block: what an sm_90 block can have.
 const MAX_SHARED: u64 = 227 * 1024;
 
+/// Bytes of shared and local memory of all blocks alive at a time: a hostile module must not take the machine's memory.
+const MAX_RESIDENT_BYTES: u64 = 4 << 30;
+
 /// For each buffer passed as slices only: its id and what may be touched.
 type Allowed = Vec<(u32, Vec<Range<u64>>)>;
 
@@ -50,7 +53,12 @@ pub(crate) enum ArgKind {
 impl Arg {
     /// A scalar or a `#[repr(C)]` struct passed by value. Its layout must be the kernel's.
     pub fn value<T: NoUninit>(value: T) -> Arg {
-        Arg(ArgKind::Bytes(bytemuck::bytes_of(&value).to_vec()))
+        Arg::bytes(bytemuck::bytes_of(&value))
+    }
+
+    /// The same, from bytes whose number only run time knows.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Arg {
+        Arg(ArgKind::Bytes(bytes.into()))
     }
 }
 
@@ -189,6 +197,12 @@ impl Launch {
         let shared = u64::from(program.dynamic_offset.max(program.shared_bytes)) + u64::from(self.dynamic_shared);
         if shared > MAX_SHARED {
             return Err(LaunchError::Shared { found: shared, limit: MAX_SHARED });
+        }
+        let blocks = self.grid.iter().map(|n| u64::from(*n)).fold(1, u64::saturating_mul);
+        let resident = blocks.min(self.resident.into());
+        let found = resident.saturating_mul(shared + threads * u64::from(program.local_bytes));
+        if found > MAX_RESIDENT_BYTES {
+            return Err(LaunchError::Footprint { resident, found, limit: MAX_RESIDENT_BYTES });
         }
         for (name, value) in [("resident", u64::from(self.resident)), ("step_limit", self.step_limit)] {
             if value == 0 {

@@ -75,6 +75,11 @@ impl Kernel {
         &self.program.name
     }
 
+    /// Name and size in bytes of every parameter, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.program.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.size))
+    }
+
     /// Bytes of static shared memory of a block.
     pub fn shared_bytes(&self) -> u32 {
         self.program.shared_bytes

@@ -87,7 +87,7 @@ impl Bus<'_> {
         let clean = self.shared_read(block, request, lanes, &offset);
         let wrote = modify.apply(&mut block.shared.bytes, lanes, &offset, old);
         block.shared.written.record(wrote, &offset, request.size);
-        self.shared_race(block, request, clean, &offset, |_, _| true);
+        self.shared_strong(block, request, clean, wrote, &offset);
         self.recorder.shared_atomic(request.at.pc, lanes, &offset, request.size);
         lanes
     }

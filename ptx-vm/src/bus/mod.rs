@@ -150,7 +150,7 @@ impl<'a> Bus<'a> {
     }
 
     /// `fence`, `membar` by the lanes in `mask`.
-    pub fn fence(&mut self, _block: &mut BlockMemory, at: At, mask: u32, order: Order) {
+    pub fn fence(&mut self, block: &mut BlockMemory, at: At, mask: u32, order: Order) {
         let scope = match order {
             Order::Weak => Scope::Cta,
             Order::Volatile => Scope::Sys,
@@ -160,6 +160,10 @@ impl<'a> Bus<'a> {
         };
         if mask != 0 && scope >= Scope::Gpu {
             self.device.fence(at.block);
+        }
+        // Any scope reaches the threads of the block.
+        if let Some(races) = &mut block.shared.races {
+            races.fence(at.warp, mask);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Shared memory of one block.
 
 use super::lanes::{self, Element};
-use super::races::SharedRaces;
+use super::races::{Conflict, SharedRaces, Strong};
 use super::report::{Request, Verb, report, shared_race};
 use super::shadow::{self, Written};
 use super::{BlockMemory, Bus, Lanes64};
@@ -123,7 +123,7 @@ impl Bus<'_> {
         mask & !hit
     }
 
-    /// Tells the race detector. A strong access of less than atomic kind races with plain ones only, as an atomic does.
+    /// Tells the race detector. `same(i, j)`: lanes i and j write equal bits.
     pub(super) fn shared_race(
         &mut self,
         block: &mut BlockMemory,
@@ -132,21 +132,50 @@ impl Bus<'_> {
         offset: &Lanes64,
         same: impl Fn(u32, u32) -> bool,
     ) {
-        let Some(races) = &mut block.shared.races else { return };
+        if request.order != Order::Weak {
+            return self.shared_strong(block, request, mask, mask, offset);
+        }
+        let Request { at, size, .. } = request;
+        self.shared_told(block, request, offset, |races, conflict| match request.verb {
+            Verb::Read => races.read(at.warp, at.pc, mask, offset, size, conflict),
+            _ => races.write(at.warp, at.pc, mask, offset, size, same, conflict),
+        });
+    }
+
+    /// The same for strong accesses; `wrote`: lanes of an atomic that did not just look.
+    pub(super) fn shared_strong(
+        &mut self,
+        block: &mut BlockMemory,
+        request: Request,
+        mask: u32,
+        wrote: u32,
+        offset: &Lanes64,
+    ) {
         let Request { at, size, verb, order, .. } = request;
+        let reads = matches!(verb, Verb::Read | Verb::Atomic);
+        let strong = Strong { order, reads, wrote: if verb == Verb::Read { 0 } else { wrote } };
+        self.shared_told(block, request, offset, |races, conflict| {
+            races.synchronise(at.warp, at.pc, mask, offset, size, strong, conflict);
+        });
+    }
+
+    #[inline(always)]
+    fn shared_told(
+        &mut self,
+        block: &mut BlockMemory,
+        request: Request,
+        offset: &Lanes64,
+        tell: impl FnOnce(&mut SharedRaces, &mut dyn FnMut(u32, Conflict)),
+    ) {
+        let Some(races) = &mut block.shared.races else { return };
+        let at = request.at;
         let shape = self.findings.shape();
-        let conflict = |lane: u32, conflict| {
+        let mut conflict = |lane: u32, conflict| {
             self.findings.report(self.program, FindingKind::SharedRace, at, lane, || {
                 let place = offset.get(lane as usize).copied().unwrap_or_default();
                 shared_race(request, place, conflict, &self.shared_arrays, self.program, shape)
             });
         };
-        match (order, verb) {
-            (Order::Weak, Verb::Read) => races.read(at.warp, at.pc, mask, offset, size, conflict),
-            (Order::Weak, Verb::Write | Verb::CopyTo) => {
-                races.write(at.warp, at.pc, mask, offset, size, same, conflict)
-            }
-            _ => races.atomic(at.warp, at.pc, mask, offset, size, conflict),
-        }
+        tell(races, &mut conflict);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::groups::Wait;
 use super::registers::{Registers, WARP, lanes, pack};
-use super::step::{Next, addresses, list};
+use super::step::{Next, Step, addresses, list};
 use super::warp::{Context, Pause, Warp};
 use crate::alu::mma;
 use crate::check::FindingKind;
@@ -13,15 +13,8 @@ use crate::isa::{AtomOp, Mma, Op, Shfl, Type, Vote};
 use crate::program::{File, Inst};
 
 /// Runs the collective, or parks the group.
-pub(crate) fn execute(
-    warp: &mut Warp,
-    context: &mut Context<'_, '_>,
-    inst: &Inst,
-    pc: u32,
-    mask: u32,
-    active: u32,
-    index: usize,
-) -> Next {
+pub(crate) fn execute(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>) -> Next {
+    let Step { inst, pc, mask, active, group: index } = step;
     let live = warp.groups.live();
     let ready = ready(&warp.registers, inst, active, live);
     let group = &mut warp.groups.list[index];
@@ -52,9 +45,9 @@ pub(crate) fn execute(
         return Next::Pause(Pause::Barrier);
     }
     context.bus.recorder.executed(pc, active);
-    check_members(warp, context, inst, pc, active);
+    check_members(warp, context, step);
     match inst.op {
-        Op::Shfl(mode) => shuffle(warp, context, inst, mode, pc, active),
+        Op::Shfl(mode) => shuffle(warp, context, step, mode),
         Op::Vote(kind) => vote(warp, inst, kind, active),
         Op::Match { all, ty } => matching(warp, inst, all, ty, active),
         Op::Redux(op, ty) => reduce(warp, inst, op, ty, active),
@@ -145,7 +138,8 @@ fn ready(registers: &Registers, inst: &Inst, active: u32, live: u32) -> u32 {
 }
 
 /// Lanes that execute a warp operation without being named by it, and tensor-core operations of a partial warp.
-fn check_members(warp: &Warp, context: &mut Context<'_, '_>, inst: &Inst, pc: u32, active: u32) {
+fn check_members(warp: &Warp, context: &mut Context<'_, '_>, step: Step<'_>) {
+    let Step { inst, pc, active, .. } = step;
     if !context.bus.checks.sync {
         return;
     }
@@ -192,7 +186,8 @@ pub(crate) fn shuffle_source(mode: Shfl, lane: u32, b: u32, c: u32) -> (u32, boo
     if inside { (source & 31, true) } else { (lane, false) }
 }
 
-fn shuffle(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, mode: Shfl, pc: u32, active: u32) {
+fn shuffle(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>, mode: Shfl) {
+    let Step { inst, pc, active, .. } = step;
     let [a, b, c, members] = [0, 1, 2, 3].map(|i| warp.registers.read(inst.src[i]));
     let (mut values, mut inside, mut absent) = ([0; WARP], 0_u32, 0_u32);
     for lane in lanes(active) {

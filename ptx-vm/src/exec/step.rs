@@ -16,31 +16,35 @@ pub(crate) enum Next {
     Pause(Pause),
 }
 
-/// Executes an instruction of the group `index`, which stands at `pc` with the lanes `mask`; `active` are those that the
-/// guard lets through.
+/// One instruction as a group of lanes meets it.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub inst: &'a Inst,
+    pub pc: u32,
+    /// The group, by its index in the warp's groups, and all its lanes.
+    pub group: usize,
+    pub mask: u32,
+    /// The lanes that the guard lets through.
+    pub active: u32,
+}
+
+/// Executes an instruction that is not a pure operation.
 #[inline(never)]
-pub(crate) fn execute(
-    warp: &mut Warp,
-    context: &mut Context<'_, '_>,
-    inst: &Inst,
-    pc: u32,
-    mask: u32,
-    active: u32,
-    index: usize,
-) -> Next {
+pub(crate) fn execute(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>) -> Next {
+    let Step { inst, pc, mask, active, .. } = step;
     if is_collective(inst.op) {
-        return collective::execute(warp, context, inst, pc, mask, active, index);
+        return collective::execute(warp, context, step);
     }
     context.bus.recorder.executed(pc, if matches!(inst.op, Op::Branch) { mask } else { active });
     match inst.op {
         Op::Branch | Op::BranchIndexed | Op::Call | Op::Return | Op::Exit | Op::Trap => {
-            return jump(warp, context, inst, pc, mask, active, index);
+            return jump(warp, context, step);
         }
         _ if active == 0 => {}
-        Op::Load(access) => load(warp, context, inst, access, pc, active),
-        Op::Store(access) => store(warp, context, inst, access, pc, active),
-        Op::Atom(atomic) => atom(warp, context, inst, atomic, pc, active),
-        Op::CopyAsync(bytes) => copy_async(warp, context, inst, bytes, pc, active),
+        Op::Load(access) => load(warp, context, step, access),
+        Op::Store(access) => store(warp, context, step, access),
+        Op::Atom(atomic) => atom(warp, context, step, atomic),
+        Op::CopyAsync(bytes) => copy_async(warp, context, step, bytes),
         Op::CopyAsyncCommit => context.bus.commit(context.memory, context.at(warp.index, pc), active),
         Op::CopyAsyncWaitGroup => {
             let pending = Some(inst.imm as u32);
@@ -95,62 +99,43 @@ pub(crate) fn addresses(warp: &Warp, slot: Slot, offset: i64) -> Lanes64 {
     if offset == 0 { address } else { address.map(|a| a.wrapping_add(offset as u64)) }
 }
 
-fn load(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, access: Access, pc: u32, active: u32) {
-    match access.vector {
-        1 => load_elements::<1>(warp, context, inst, access, pc, active),
-        2..=4 => load_elements::<4>(warp, context, inst, access, pc, active),
-        _ => load_elements::<8>(warp, context, inst, access, pc, active),
+/// Calls `run` with room for that many elements of every lane, and not much more: all of it has to be cleared.
+fn with_elements(count: usize, run: impl FnOnce(&mut [Lanes64])) {
+    match count {
+        0..=1 => run(&mut [[0; WARP]; 1][..count]),
+        2..=4 => run(&mut [[0; WARP]; 4][..count]),
+        _ => run(&mut [[0; WARP]; 8][..count.min(8)]),
     }
 }
 
-/// At most `N` elements: room for more would have to be cleared each time.
-fn load_elements<const N: usize>(
-    warp: &mut Warp,
-    context: &mut Context<'_, '_>,
-    inst: &Inst,
-    access: Access,
-    pc: u32,
-    active: u32,
-) {
+fn load(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>, access: Access) {
+    let Step { inst, pc, active, .. } = step;
     let targets = list(context, inst);
     let address = addresses(warp, inst.src[0], inst.imm);
-    let mut values = [[0; WARP]; N];
-    let count = targets.len().min(N);
     let at = context.at(warp.index, pc);
-    context.bus.load(context.memory, at, access, active, &address, &mut values[..count]);
-    for (slot, value) in targets.iter().zip(&values) {
-        warp.registers.write(*slot, active, value);
-    }
+    with_elements(targets.len(), |values| {
+        context.bus.load(context.memory, at, access, active, &address, values);
+        for (slot, value) in targets.iter().zip(values) {
+            warp.registers.write(*slot, active, value);
+        }
+    });
 }
 
-fn store(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, access: Access, pc: u32, active: u32) {
-    match access.vector {
-        1 => store_elements::<1>(warp, context, inst, access, pc, active),
-        2..=4 => store_elements::<4>(warp, context, inst, access, pc, active),
-        _ => store_elements::<8>(warp, context, inst, access, pc, active),
-    }
-}
-
-fn store_elements<const N: usize>(
-    warp: &mut Warp,
-    context: &mut Context<'_, '_>,
-    inst: &Inst,
-    access: Access,
-    pc: u32,
-    active: u32,
-) {
+fn store(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>, access: Access) {
+    let Step { inst, pc, active, .. } = step;
     let sources = list(context, inst);
     let address = addresses(warp, inst.src[0], inst.imm);
-    let mut values = [[0; WARP]; N];
-    let count = sources.len().min(N);
-    for (slot, value) in sources.iter().zip(&mut values) {
-        *value = warp.registers.read(*slot);
-    }
     let at = context.at(warp.index, pc);
-    context.bus.store(context.memory, at, access, active, &address, &values[..count]);
+    with_elements(sources.len(), |values| {
+        for (slot, value) in sources.iter().zip(values.iter_mut()) {
+            *value = warp.registers.read(*slot);
+        }
+        context.bus.store(context.memory, at, access, active, &address, values);
+    });
 }
 
-fn atom(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, atomic: Atomic, pc: u32, active: u32) {
+fn atom(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>, atomic: Atomic) {
+    let Step { inst, pc, active, .. } = step;
     let address = addresses(warp, inst.src[0], inst.imm);
     let (b, c) = (warp.registers.read(inst.src[1]), warp.registers.read(inst.src[2]));
     let mut old = [0; WARP];
@@ -161,7 +146,8 @@ fn atom(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, atomic: Ato
     }
 }
 
-fn copy_async(warp: &mut Warp, context: &mut Context<'_, '_>, inst: &Inst, bytes: u8, pc: u32, active: u32) {
+fn copy_async(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>, bytes: u8) {
+    let Step { inst, pc, active, .. } = step;
     let to = addresses(warp, inst.src[0], i64::from(inst.imm as i32));
     let from = addresses(warp, inst.src[1], inst.imm >> 32);
     let whole = [u64::from(bytes); WARP];
@@ -233,15 +219,8 @@ fn lies_in(context: &Context<'_, '_>, address: u64, space: Space) -> bool {
 }
 
 /// Control flow. The group's lanes are redistributed; it always pauses, so that groups are merged and picked anew.
-fn jump(
-    warp: &mut Warp,
-    context: &mut Context<'_, '_>,
-    inst: &Inst,
-    pc: u32,
-    mask: u32,
-    active: u32,
-    index: usize,
-) -> Next {
+fn jump(warp: &mut Warp, context: &mut Context<'_, '_>, step: Step<'_>) -> Next {
+    let Step { inst, pc, mask, active, group: index } = step;
     let groups = &mut warp.groups;
     let fresh = groups.list[index].fresh;
     if let Op::Branch = inst.op {

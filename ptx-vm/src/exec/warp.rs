@@ -3,7 +3,8 @@
 use super::groups::{Group, Groups, Pick, Wait};
 use super::random::Random;
 use super::registers::Registers;
-use super::{collective, perturb, step, vector};
+use super::step::{self, Step};
+use super::{collective, perturb, vector};
 use crate::alu::mma::Accumulation;
 use crate::bus::{BlockMemory, Bus};
 use crate::check::{At, FindingKind};
@@ -163,7 +164,8 @@ impl Warp {
                 _ => {
                     let direct = matches!(inst.op, Op::Exit) && pc == branched;
                     self.groups.list[pick.index].fresh = if direct { fresh } else { 0 };
-                    match step::execute(self, context, inst, pc, mask, active, pick.index) {
+                    let step = Step { inst, pc, group: pick.index, mask, active };
+                    match step::execute(self, context, step) {
                         step::Next::Fall => {}
                         step::Next::Pause(pause) => {
                             // The group's place is kept by whoever paused it.

@@ -10,6 +10,7 @@ mod collectives;
 mod control;
 mod copies;
 mod matrices;
+mod refusals;
 
 use ptx_vm::isa::{Op, opcode_table};
 use ptx_vm::{Checks, Launch, Memory, Module};

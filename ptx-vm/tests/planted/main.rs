@@ -159,6 +159,21 @@ fn shared_race() {
 }
 
 #[test]
+fn shared_lock() {
+    let case = |name| Case::new(name, SharedRace).with(out);
+    check(
+        "shared_lock.cu",
+        &[
+            case("lock").either(),
+            case("unlock").either(),
+            case("ordered_lock").either(),
+            case("flag").at(0, 32),
+            case("unfenced").at(0, 32),
+        ],
+    );
+}
+
+#[test]
 fn global_race() {
     let case = |name| Case::new(name, GlobalRace).with(out_work).shape(4, 32);
     check(

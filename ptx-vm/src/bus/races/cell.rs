@@ -8,13 +8,22 @@ use super::{Thread, lanes};
 pub(super) enum Kind {
     Read,
     Write,
-    /// A read-modify-write: conflicts with reads and writes, but not with its own kind.
-    Atomic,
+    /// Strong accesses (atomic, volatile, relaxed, acquire, release): they conflict with plain ones, never with each other.
+    StrongRead,
+    StrongWrite,
 }
 
 impl Kind {
-    fn conflicts(self, other: Kind) -> bool {
-        self != other || self == Kind::Write
+    pub fn conflicts(self, other: Kind) -> bool {
+        (self.writes() || other.writes()) && !(self.strong() && other.strong())
+    }
+
+    pub fn writes(self) -> bool {
+        matches!(self, Kind::Write | Kind::StrongWrite)
+    }
+
+    fn strong(self) -> bool {
+        matches!(self, Kind::StrongRead | Kind::StrongWrite)
     }
 }
 
@@ -149,9 +158,9 @@ impl Cell {
         write.or_else(read)
     }
 
-    pub fn atomic(&mut self, view: &View<'_>, lane: u32) -> Option<Prior> {
+    pub fn strong(&mut self, view: &View<'_>, lane: u32, writes: bool) -> Option<Prior> {
         self.spill();
-        self.listed(view, lane, Kind::Atomic, 0)
+        self.listed(view, lane, if writes { Kind::StrongWrite } else { Kind::StrongRead }, 0)
     }
 
     #[inline(always)]
@@ -223,7 +232,7 @@ impl Cell {
             let mine = u32::from(entry.warp) == view.warp && entry.kind == Kind::Write;
             let others = if mine { entry.lanes & !twins } else { entry.lanes };
             let thread = view.unseen(lane, entry.warp.into(), others, entry.stamp)?;
-            Some(Prior { thread, pc: entry.pc, write: entry.kind != Kind::Read })
+            Some(Prior { thread, pc: entry.pc, write: entry.kind.writes() })
         });
         racing.next()
     }
@@ -236,13 +245,22 @@ impl Cell {
             self.note(view, lane, kind);
             return prior;
         }
+        let list = self.list.take().filter(|_| twins != 0);
         *self = Cell::default();
-        if twins == 0 {
+        let Some(mut list) = list else {
             self.written(view, lane);
-        } else {
-            let (warp, lanes) = (view.warp as u8, twins | 1 << lane);
-            self.list = Some(Box::new(vec![Entry { kind, warp, lanes, stamp: view.epoch, pc: view.pc }]));
+            return prior;
+        };
+        // Twins that are not of one epoch keep their own stamps.
+        list.retain_mut(|entry| {
+            entry.lanes &= twins;
+            entry.lanes != 0 && (entry.kind, u32::from(entry.warp), entry.pc) == (kind, view.warp, view.pc)
+        });
+        match list.iter_mut().find(|entry| entry.stamp == view.epoch) {
+            Some(entry) => entry.lanes |= 1 << lane,
+            None => list.push(Entry { kind, warp: view.warp as u8, lanes: 1 << lane, stamp: view.epoch, pc: view.pc }),
         }
+        self.list = Some(list);
         prior
     }
 
@@ -259,9 +277,8 @@ impl Cell {
                     || entry.stamp == view.epoch
                     || view.unseen(lane, entry.warp.into(), entry.lanes, entry.stamp).is_some())
         });
-        let joins = |entry: &&mut Entry| {
-            mine(entry) && entry.stamp == view.epoch && (entry.pc == view.pc || kind == Kind::Read)
-        };
+        let joins =
+            |entry: &&mut Entry| mine(entry) && entry.stamp == view.epoch && (entry.pc == view.pc || !kind.writes());
         match list.iter_mut().find(joins) {
             Some(entry) => entry.lanes |= 1 << lane,
             None => list.push(Entry { kind, warp: view.warp as u8, lanes: 1 << lane, stamp: view.epoch, pc: view.pc }),

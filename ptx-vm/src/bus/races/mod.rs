@@ -1,14 +1,14 @@
 //! Who touched a byte last, and whether anything orders the next access after it.
 //!
 //! Happens-before by vector clocks at two levels: lanes of a warp are ordered by `bar.warp.sync`, warps of a block by block
-//! barriers, blocks (in device memory, opt-in) by atomics and fences. Atomics on shared memory order nothing: data guarded by a
-//! lock that lies there are reported.
+//! barriers, threads of a block by strong accesses to shared memory and fences, blocks (opt-in) by those to device memory.
 //!
 //! Both detectors are exact up to the first race on a byte: an access is reported if and only if an earlier access
 //! conflicts with it and nothing orders the two. After a race, the bytes count as freshly written by the later party.
 
 mod cell;
 mod clock;
+mod edges;
 mod global;
 mod order;
 mod sets;
@@ -18,6 +18,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use edges::Strong;
 pub(crate) use global::GlobalRaces;
 pub(crate) use shared::SharedRaces;
 

@@ -1,4 +1,4 @@
-//! What orders the threads of a block: `bar.warp.sync` and block barriers.
+//! What orders the threads of a block: `bar.warp.sync` and block barriers, and what releases and acquires pass on (see `edges`).
 //!
 //! Time is one counter for the whole block, which every synchronisation advances. An access is stamped with the *epoch* of
 //! its thread: the time at which the thread last synchronised. A thread *sees* another up to some time: the other's accesses
@@ -9,6 +9,9 @@
 use super::{Thread, lanes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Up to when each thread of the block is seen.
+pub(super) type Times = Arc<[u32]>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Order {
@@ -167,7 +170,7 @@ impl Order {
             others = Some(match others {
                 None => group.others.clone(),
                 Some(seen) if Arc::ptr_eq(&seen, &group.others) => seen,
-                Some(seen) => Arc::new(seen.join(&group.others)),
+                Some(seen) => Arc::new(seen.join(&group.others.threads, group.others.floor)),
             });
         }
         let Some(others) = others else { return };
@@ -240,6 +243,93 @@ impl Order {
     }
 }
 
+/// What a thread has done and seen at some moment.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshot {
+    /// Its own accesses up to here.
+    time: u32,
+    own: [u32; 32],
+    others: Arc<Seen>,
+}
+
+impl Snapshot {
+    /// Up to when each thread of the block is seen by whoever acquires this from that thread.
+    pub fn times(&self, warp: u32, lane: u32) -> Times {
+        let mut times = self.others.threads.clone();
+        let own = &mut times[warp as usize * 32..][..32];
+        join(own, &self.own);
+        own[lane as usize] = own[lane as usize].max(self.time);
+        times.into()
+    }
+}
+
+/// Edges from one thread to another, beside barriers.
+impl Order {
+    /// What this lane has done and seen. It must [advance](Order::advance) before its next access, which is not part of it.
+    pub fn snapshot(&self, warp: u32, lane: u32) -> Option<Snapshot> {
+        let group = self.warps[warp as usize].groups.iter().find(|group| group.lanes >> lane & 1 == 1)?;
+        Some(Snapshot { time: group.epoch, own: group.own, others: group.others.clone() })
+    }
+
+    /// Would this lane see no more if it gained that?
+    pub fn knows(&self, warp: u32, lane: u32, times: &Times) -> bool {
+        let mut groups = self.warps[warp as usize].groups.iter();
+        groups.find(|group| group.lanes >> lane & 1 == 1).is_some_and(|group| {
+            times.iter().zip(&group.others.threads).zip(0..).all(|((&time, &seen), thread)| {
+                let (other_warp, other) = (thread / 32, thread % 32);
+                match other_warp == warp {
+                    true => other == lane || time <= group.own[other as usize],
+                    false => time <= seen,
+                }
+            })
+        })
+    }
+
+    /// These lanes begin a new epoch each, in which they see what they gained, too. Lanes that saw the same and gained the same
+    /// stay together. Returns what they have done and seen before it.
+    pub fn advance(&mut self, warp: u32, mask: u32, gained: &[Option<Times>; 32]) -> Vec<(u32, Snapshot)> {
+        let groups = &mut self.warps[warp as usize].groups;
+        let (mut advanced, mut snapshots) = (Vec::new(), Vec::new());
+        for group in groups.iter() {
+            let mut rest = group.lanes & mask;
+            while rest != 0 {
+                let first = &gained[rest.trailing_zeros() as usize];
+                let alike = |lane: &u32| same(first, &gained[*lane as usize]);
+                let lanes = lanes(rest).filter(alike).fold(0, |lanes, lane| lanes | 1 << lane);
+                rest &= !lanes;
+                self.now = self.now.saturating_add(1);
+                let mut group = Group { lanes, epoch: self.now, touched: 0, ..group.clone() };
+                if let Some(times) = first {
+                    group.gain(warp, times);
+                }
+                let time = self.now.saturating_sub(1);
+                snapshots.push((lanes, Snapshot { time, own: group.own, others: group.others.clone() }));
+                advanced.push(group);
+            }
+        }
+        for group in advanced {
+            regroup(groups, group);
+        }
+        snapshots
+    }
+}
+
+fn same(one: &Option<Times>, other: &Option<Times>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+impl Group {
+    fn gain(&mut self, warp: u32, times: &Times) {
+        join(&mut self.own, &times[warp as usize * 32..][..32]);
+        self.others = Arc::new(self.others.join(times, 0));
+        self.floor = self.own.iter().copied().min().unwrap_or(0).min(self.others.floor);
+    }
+}
+
 /// Moves the group's lanes out of the others and adds it.
 fn regroup(groups: &mut Vec<Group>, group: Group) {
     groups.retain_mut(|other| {
@@ -256,11 +346,12 @@ fn join(into: &mut [u32], from: &[u32]) {
 }
 
 impl Seen {
-    fn join(&self, other: &Seen) -> Seen {
+    /// With times that someone else sees, who sees everyone up to `floor`.
+    fn join(&self, times: &[u32], floor: u32) -> Seen {
         let mut threads = self.threads.clone();
-        join(&mut threads, &other.threads);
+        join(&mut threads, times);
         let lowest = threads.iter().copied().min().unwrap_or(0);
         // Times only grow in a join, so either floor holds as well (with one warp it is the maximum).
-        Seen { threads, floor: lowest.max(self.floor).max(other.floor) }
+        Seen { threads, floor: lowest.max(self.floor).max(floor) }
     }
 }

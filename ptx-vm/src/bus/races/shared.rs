@@ -1,6 +1,7 @@
 //! Races in one block's shared memory.
 
 use super::cell::{Cell, Prior};
+use super::edges::{Edges, Strong};
 use super::order::{Order, View};
 use super::shadow::Shadow;
 use super::{Conflict, lanes};
@@ -9,12 +10,13 @@ use super::{Conflict, lanes};
 #[derive(Debug)]
 pub(crate) struct SharedRaces {
     order: Order,
+    edges: Edges,
     shadow: Shadow<Cell>,
 }
 
 impl SharedRaces {
     pub fn new(bytes: u32, warps: u32) -> SharedRaces {
-        SharedRaces { order: Order::new(warps), shadow: Shadow::new(bytes.into()) }
+        SharedRaces { order: Order::new(warps), edges: Edges::default(), shadow: Shadow::new(bytes.into()) }
     }
 
     /// Reads of one warp instruction: for every lane in `mask`, `size` bytes at `offset[lane]`. Bounds are checked already.
@@ -28,7 +30,7 @@ impl SharedRaces {
         size: u32,
         conflict: impl FnMut(u32, Conflict),
     ) {
-        let SharedRaces { order, shadow } = self;
+        let SharedRaces { order, shadow, .. } = self;
         order.touch(warp, mask);
         let mut others = 0;
         for view in order.views(warp, pc, mask) {
@@ -80,17 +82,27 @@ impl SharedRaces {
         self.access(warp, pc, mask, offset, size, write, once);
     }
 
-    /// Atomic read-modify-writes: they race with plain accesses, not with each other.
-    pub fn atomic(
+    /// Strong accesses (atomic, volatile, relaxed, acquire, release): they race with plain ones, not with each other, and what
+    /// is released at their words passes from writers to readers.
+    #[allow(clippy::too_many_arguments)]
+    pub fn synchronise(
         &mut self,
         warp: u32,
         pc: u32,
         mask: u32,
         offset: &[u64; 32],
         size: u32,
+        strong: Strong,
         conflict: impl FnMut(u32, Conflict),
     ) {
-        self.access(warp, pc, mask, offset, size, |cell, view, lane, _| cell.atomic(view, lane), conflict);
+        let visit = |cell: &mut Cell, view: &View<'_>, lane: u32, _| cell.strong(view, lane, strong.writes(lane));
+        self.access(warp, pc, mask, offset, size, visit, conflict);
+        self.edges.exchange(&mut self.order, warp, mask, offset, size, strong);
+    }
+
+    /// `fence` or `membar` of any scope by these lanes.
+    pub fn fence(&mut self, warp: u32, mask: u32) {
+        self.edges.fence(&mut self.order, warp, mask);
     }
 
     /// `visit` also gets the lanes of this instruction that have been visited before.
@@ -106,7 +118,7 @@ impl SharedRaces {
         mut visit: impl FnMut(&mut Cell, &View<'_>, u32, u32) -> Option<Prior>,
         mut conflict: impl FnMut(u32, Conflict),
     ) {
-        let SharedRaces { order, shadow } = self;
+        let SharedRaces { order, shadow, .. } = self;
         if order.exhausted() {
             return;
         }

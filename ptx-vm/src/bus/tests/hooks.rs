@@ -81,6 +81,50 @@ fn every_kind_of_access_takes_part() {
 }
 
 #[test]
+fn a_compare_and_swap_that_fails_is_a_read() {
+    let word = access(Space::Shared, Type::U32, 1);
+    let swap = |bus: &mut Bus<'_>, block: &mut BlockMemory, expected: u64| {
+        let order = Order::Relaxed(Scope::Cta);
+        let atomic = Atomic { op: AtomOp::Cas, ty: Type::U32, space: Space::Shared, order, returns: true };
+        bus.atomic(block, of_warp(1, 3), atomic, 1, &strided(64, 0), &[expected; 32], &[9; 32], &mut [0; 32]);
+    };
+    for (expected, races) in [(8, 0), (7, 1)] {
+        let findings = run(&mut Memory::new(), RACES, |bus, block| {
+            bus.store(block, at(1), word, 1, &strided(64, 0), &[[7; 32]]);
+            barrier(bus, block);
+            load(bus, block, 0, 2, word, &strided(64, 0));
+            swap(bus, block, expected);
+        });
+        assert_eq!(findings.len(), races, "{expected}: {findings:?}");
+    }
+}
+
+#[test]
+fn a_fence_is_of_its_warp_and_lanes_and_any_scope_will_do() {
+    let word = access(Space::Shared, Type::U32, 1);
+    let flag = Access { order: Order::Volatile, ..word };
+    let cta = Order::AcquireRelease(Scope::Cta);
+    let hand_over = |release: (u32, u32), acquire: (u32, u32), order: Order| {
+        let findings = run(&mut Memory::new(), RACES, |bus, block| {
+            bus.store(block, at(1), word, 0b10, &strided(64, 0), &[[5; 32]]);
+            bus.fence(block, of_warp(release.0, 2), release.1, order);
+            bus.store(block, at(3), flag, 0b10, &strided(68, 0), &[[1; 32]]);
+            bus.load(block, of_warp(1, 4), flag, 0b100, &strided(68, 0), &mut [[0; 32]]);
+            bus.fence(block, of_warp(acquire.0, 5), acquire.1, order);
+            bus.load(block, of_warp(1, 6), word, 0b100, &strided(64, 0), &mut [[0; 32]]);
+        });
+        findings.is_empty()
+    };
+    for order in [cta, Order::AcquireRelease(Scope::Gpu), Order::AcquireRelease(Scope::Sys), Order::Weak] {
+        assert!(hand_over((0, 0b10), (1, 0b100), order), "{order:?}");
+    }
+    assert!(!hand_over((1, 0b10), (1, 0b100), cta), "another warp");
+    assert!(!hand_over((0, 0b01), (1, 0b100), cta), "another lane");
+    assert!(!hand_over((0, 0b10), (0, 0b100), cta), "another warp");
+    assert!(!hand_over((0, 0b10), (1, 0b010), cta), "another lane");
+}
+
+#[test]
 fn lanes_that_write_different_values_to_one_byte_race() {
     let word = access(Space::Shared, Type::U16, 1);
     for (values, races) in [([7; 32], 0), (strided(7, 1 << 16), 0), (strided(7, 1), 1)] {

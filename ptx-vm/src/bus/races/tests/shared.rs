@@ -1,28 +1,29 @@
 //! Shared memory: what orders two accesses and what does not, one situation at a time.
 
-use crate::bus::races::{Conflict, SharedRaces, Thread};
+use crate::bus::races::{Conflict, SharedRaces, Strong, Thread};
+use crate::isa::{Order, Scope};
 
-const ALL: u32 = !0;
+pub(super) const ALL: u32 = !0;
 
 /// A block whose accesses are a word each, at word `at` or, for whole warps, at word `at + lane`.
-struct Block {
-    races: SharedRaces,
+pub(super) struct Block {
+    pub races: SharedRaces,
     warps: u32,
 }
 
 impl Block {
-    fn new(warps: u32) -> Block {
+    pub fn new(warps: u32) -> Block {
         Block { races: SharedRaces::new(4096, warps), warps }
     }
 
-    fn read(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64) -> Vec<(u32, Conflict)> {
+    pub fn read(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64) -> Vec<(u32, Conflict)> {
         let mut found = Vec::new();
         let offset = offsets(mask, word);
         self.races.read(warp, 1, mask, &offset, 4, |lane, conflict| found.push((lane, conflict)));
         found
     }
 
-    fn write(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64) -> Vec<(u32, Conflict)> {
+    pub fn write(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64) -> Vec<(u32, Conflict)> {
         self.write_values(warp, mask, word, |lane| lane)
     }
 
@@ -41,18 +42,22 @@ impl Block {
     }
 
     fn atomic(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64) -> Vec<(u32, Conflict)> {
+        self.strong(warp, mask, word, Strong { order: Order::Relaxed(Scope::Gpu), reads: true, wrote: ALL })
+    }
+
+    pub fn strong(&mut self, warp: u32, mask: u32, word: impl Fn(u64) -> u64, strong: Strong) -> Vec<(u32, Conflict)> {
         let mut found = Vec::new();
         let offset = offsets(mask, word);
-        self.races.atomic(warp, 3, mask, &offset, 4, |lane, conflict| found.push((lane, conflict)));
+        self.races.synchronise(warp, 3, mask, &offset, 4, strong, |lane, conflict| found.push((lane, conflict)));
         found
     }
 
-    fn syncthreads(&mut self) {
+    pub fn syncthreads(&mut self) {
         let all: Vec<(u32, u32)> = (0..self.warps).map(|warp| (warp, ALL)).collect();
         self.barrier(0, &all, &[]);
     }
 
-    fn barrier(&mut self, number: u32, waiting: &[(u32, u32)], arriving: &[(u32, u32)]) {
+    pub fn barrier(&mut self, number: u32, waiting: &[(u32, u32)], arriving: &[(u32, u32)]) {
         for &(warp, mask) in arriving.iter().chain(waiting) {
             self.races.barrier_arrived(number, warp, mask);
         }
@@ -173,6 +178,17 @@ fn lanes_of_one_instruction_may_write_the_same_but_not_different_values() {
     assert_eq!(block.write_values(0, 0b11, |_| 1, |lane| lane).len(), 1);
     block.races.warp_synchronised(0, 0b110);
     assert_eq!(block.read(0, 0b010, |_| 0).len(), 1, "lane 0 wrote it as well and did not synchronise");
+}
+
+#[test]
+fn lanes_that_write_the_same_may_have_synchronised_at_different_times() {
+    let mut block = Block::new(2);
+    block.races.warp_synchronised(0, 0b010);
+    assert_eq!(block.write_values(0, 0b110, |_| 0, |_| 9), []);
+    block.races.barrier_arrived(1, 0, 0b110);
+    block.read(0, 0b100, |_| 5);
+    block.barrier(1, &[(1, ALL)], &[]);
+    assert_eq!(block.read(1, 1, |_| 0), []);
 }
 
 #[test]
