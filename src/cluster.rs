@@ -115,6 +115,8 @@ impl Plan {
     pub fn new(device: &Device, desc: Desc) -> Result<Self> {
         match device {
             Device::Cpu => {}
+            #[cfg(feature = "vm")]
+            Device::Vm(_) => return Err(device.lacks("clustering")),
         }
         if desc.rows == 0 || desc.cols == 0 {
             let found = format!("shape [{}, {}]", desc.rows, desc.cols);

@@ -106,6 +106,16 @@ pub enum Error {
         /// Digest of the weight that was passed.
         found: String,
     },
+    /// A kernel that was not run, did not run to its end, or did what a sanitizer reports. A defect of this crate.
+    #[error("{op}: kernel `{kernel}`: {}", findings.join("; "))]
+    Kernel {
+        /// Operation that launched it.
+        op: &'static str,
+        /// The entry point.
+        kernel: String,
+        /// What was found, in the order of first occurrence.
+        findings: Vec<String>,
+    },
     /// A device that is not there or not known.
     #[error("device `{device}`: {reason}")]
     Device {

@@ -79,6 +79,8 @@ pub fn relative_error<T: Elem>(device: &Device, w: MatRef<'_, T>, rows: &[u32], 
     check_rows("skeleton", skeleton, w.rows())?;
     let errors = match device {
         Device::Cpu => ratio(cpu::interp::residual_squares(w, rows, skeleton, &[skeleton.len()])?),
+        #[cfg(feature = "vm")]
+        Device::Vm(_) => return Err(device.lacks("interpolation errors")),
     };
     Ok(errors[0])
 }
@@ -105,6 +107,8 @@ pub fn error_curve<T: Elem>(
     let counts: Vec<usize> = order.iter().map(|&i| checkpoints[i]).collect();
     let sorted = match device {
         Device::Cpu => ratio(cpu::interp::residual_squares(w, &rows, skeleton, &counts)?),
+        #[cfg(feature = "vm")]
+        Device::Vm(_) => return Err(device.lacks("interpolation errors")),
     };
     let mut errors = vec![0.0; checkpoints.len()];
     for (&i, error) in order.iter().zip(sorted) {
@@ -135,5 +139,7 @@ pub fn svd_curve<T: Elem>(device: &Device, w: MatRef<'_, T>, ranks: &[usize]) ->
             let tails = cpu::interp::svd::tails(w, total, ranks)?;
             Ok(tails.into_iter().map(|x| x.min(1.0).sqrt()).collect())
         }
+        #[cfg(feature = "vm")]
+        Device::Vm(_) => Err(device.lacks("singular values")),
     }
 }

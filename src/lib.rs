@@ -41,6 +41,9 @@ pub mod device;
 pub mod elem;
 mod error;
 pub mod format;
+#[cfg(feature = "kernels")]
+#[cfg_attr(not(feature = "vm"), allow(dead_code))] // `kernels` alone has images and no device
+mod gpu;
 pub mod interp;
 pub mod lowrank;
 pub mod mat;
@@ -53,6 +56,8 @@ pub mod select;
 pub use device::Device;
 pub use elem::{Dtype, Elem, bf16, f16};
 pub use error::{Error, Result};
+#[cfg(feature = "vm")]
+pub use gpu::vm;
 pub use mat::{Mat, MatMut, MatRef};
 
 /// The README's example, compiled and run.

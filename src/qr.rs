@@ -226,6 +226,8 @@ impl Plan {
         }
         match self.device {
             Device::Cpu => cpu::qr::factor(&self.desc, w, groups, stop),
+            #[cfg(feature = "vm")]
+            Device::Vm(_) => Err(self.device.lacks("pivoted QR")),
         }
     }
 }

@@ -123,6 +123,8 @@ impl Plan {
         let mut squares = crate::mat::zeroed("squared norms", w.rows())?;
         match self.device {
             Device::Cpu => cpu::norms::squared_rows(OP, w, None, &mut squares)?,
+            #[cfg(feature = "vm")]
+            Device::Vm(_) => return Err(self.device.lacks("the selection of rows")),
         }
         Ok(squares)
     }

@@ -313,6 +313,8 @@ impl Plan {
         }
         match self.device {
             Device::Cpu => cpu::forward(self.desc, parameters, operands, output, saved),
+            #[cfg(feature = "vm")]
+            Device::Vm(_) => Err(self.device.lacks("the low-rank update")),
         }
     }
 
@@ -340,6 +342,8 @@ impl Plan {
         check::gradients(&self.desc, tokens, &gradients)?;
         match self.device {
             Device::Cpu => cpu::backward(self.desc, parameters, operands, saved, input, gradients),
+            #[cfg(feature = "vm")]
+            Device::Vm(_) => Err(self.device.lacks("the low-rank update")),
         }
     }
 }
@@ -356,6 +360,8 @@ pub fn merge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>,
     check::merge(MERGE, desc, parameters, w.as_ref().shape())?;
     match device {
         Device::Cpu => cpu::merge(desc, parameters, w),
+        #[cfg(feature = "vm")]
+        Device::Vm(_) => Err(device.lacks("merging")),
     }
 }
 
@@ -372,5 +378,7 @@ pub fn unmerge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_
     check::merge(UNMERGE, desc, parameters, w.as_ref().shape())?;
     match device {
         Device::Cpu => cpu::unmerge(desc, parameters, w),
+        #[cfg(feature = "vm")]
+        Device::Vm(_) => Err(device.lacks("unmerging")),
     }
 }

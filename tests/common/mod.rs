@@ -17,6 +17,20 @@ pub fn devices() -> Vec<Device> {
     vec![Device::Cpu]
 }
 
+/// Every device that runs kernels, for operations that have some. A skip is printed; `REQUIRE_NVRTC` makes it a failure.
+pub fn kernel_devices() -> Vec<Device> {
+    #[cfg(feature = "vm")]
+    {
+        let vm = idlora::vm::Vm::default();
+        match vm.probe() {
+            Ok(()) => return vec![Device::Vm(vm)],
+            Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
+            Err(error) => println!("skipped: {error}"),
+        }
+    }
+    Vec::new()
+}
+
 /// Runs `$property::<T>` for every element type.
 #[allow(unused_macros)]
 macro_rules! for_every_element {

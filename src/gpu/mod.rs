@@ -1,0 +1,179 @@
+//! The seam between an operation's host code and a device that runs compiled kernels.
+//!
+//! An operation is written once over [`Gpu`]: argument order, launch shape, workspace. What a test runs on the virtual
+//! machine is then the very path that a GPU takes: the same PTX, the same launches, the same buffers.
+
+mod compile;
+pub(crate) mod image;
+pub(crate) mod norms;
+#[allow(dead_code)] // the build script uses the rest of the table
+pub(crate) mod variants;
+#[cfg(feature = "vm")]
+pub mod vm;
+
+use crate::elem::Dtype;
+use crate::error::{Error, Result};
+use bytemuck::Pod;
+use variants::{Element, Entry, Family, VARIANTS, Variant};
+
+mod sealed {
+    /// Implemented where the seam is: a device from elsewhere could not keep its promises.
+    pub trait Sealed {}
+    #[cfg(feature = "vm")]
+    impl Sealed for super::vm::Vm {}
+}
+
+/// A device that runs compiled kernels. One queue: what is launched first is done first.
+pub(crate) trait Gpu: sealed::Sealed {
+    /// Memory of the device, freed when dropped. Untyped: kernels of one family take buffers of several types.
+    type Buffer;
+
+    /// Memory of `len` elements that hold nothing yet. `name` is the operand's in reports.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn allocate<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Self::Buffer>;
+
+    /// Memory with these contents.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Self::Buffer>;
+
+    /// Reads a whole buffer, after everything launched so far.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the buffer is not as long as `data`.
+    fn download<T: Pod>(&self, op: &'static str, buffer: &Self::Buffer, data: &mut [T]) -> Result<()>;
+
+    /// Runs a kernel. Its arguments are the inputs, the outputs, and one struct of scalars; the borrow kind is the
+    /// synchronisation.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the image cannot be had, [`Error::Kernel`] for what the launch does wrong.
+    fn launch(
+        &self,
+        kernel: &Kernel,
+        blocks: u32,
+        inputs: &[&Self::Buffer],
+        outputs: &mut [&mut Self::Buffer],
+        scalars: &[u8],
+    ) -> Result<()>;
+}
+
+/// An entry point of a variant, on behalf of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    pub op: &'static str,
+    /// Index into [`VARIANTS`].
+    pub variant: usize,
+    pub entry: &'static Entry,
+}
+
+impl Kernel {
+    /// The entry point of the variant for an element: an image for another element would read out of bounds.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] where the table has none.
+    pub fn of(op: &'static str, family: Family, dtype: Dtype, entry: &'static Entry) -> Result<Self> {
+        let element = Element::from(dtype);
+        let fits = |variant: &Variant| variant.family == family && variant.element == element;
+        match VARIANTS.iter().position(fits) {
+            Some(variant) if family.entries().contains(entry) => Ok(Self { op, variant, entry }),
+            _ => Err(Self::error(op, entry, format!("not compiled for {}", element.name()))),
+        }
+    }
+
+    /// Refuses arguments that are not the entry point's.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn check(&self, inputs: usize, outputs: usize, scalars: usize) -> Result<()> {
+        let found = (inputs, outputs, scalars);
+        let expected = (self.entry.inputs, self.entry.outputs, self.entry.scalars);
+        if found == expected {
+            return Ok(());
+        }
+        let reason = format!("takes (inputs, outputs, bytes of scalars) {expected:?}, was given {found:?}");
+        Err(Self::error(self.op, self.entry, reason))
+    }
+
+    fn error(op: &'static str, entry: &Entry, reason: String) -> Error {
+        Error::Kernel { op, kernel: entry.name.to_owned(), findings: vec![reason] }
+    }
+}
+
+impl From<Dtype> for Element {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::BF16,
+            Dtype::F32 => Self::F32,
+        }
+    }
+}
+
+/// The number of blocks of a launch.
+///
+/// # Errors
+/// [`Error::Unsupported`] for more than a grid has.
+pub(crate) fn blocks(op: &'static str, count: usize) -> Result<u32> {
+    match i32::try_from(count) {
+        Ok(count) => Ok(count.unsigned_abs()),
+        Err(_) => Err(Error::unsupported(op, format!("{count} blocks are more than one launch can have"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use variants::HEADERS;
+
+    #[test]
+    fn every_family_has_a_variant_for_every_element() {
+        for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32] {
+            for entry in Family::Norms.entries() {
+                let kernel = Kernel::of("norms", Family::Norms, dtype, entry).unwrap();
+                assert_eq!(VARIANTS[kernel.variant].element, dtype.into());
+                assert!(entry.block[0] * entry.block[1] <= 1024);
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_of_the_wrong_number_or_size_are_refused() {
+        let kernel = Kernel::of("norms", Family::Norms, Dtype::F32, &variants::norms::ROWS).unwrap();
+        kernel.check(1, 2, 24).unwrap();
+        for (inputs, outputs, scalars) in [(0, 2, 24), (1, 1, 24), (1, 2, 16)] {
+            let message = kernel.check(inputs, outputs, scalars).unwrap_err().to_string();
+            assert!(
+                message.starts_with("norms: kernel `norm_rows`: takes") && message.contains("(1, 2, 24)"),
+                "{message}"
+            );
+        }
+    }
+
+    /// A header outside the table would be missing where the sources are compiled at run time, and unwatched.
+    #[test]
+    fn the_table_names_every_file_of_the_kernels() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let names = |folder: &std::path::Path, prefix: &str| {
+            let files =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> =
+                files.filter(|name| name.contains(".cu")).map(|name| format!("{prefix}{name}")).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&folder.join("common"), "common/"), HEADERS);
+        let mut sources: Vec<&str> = VARIANTS.iter().map(|variant| variant.family.source()).collect();
+        sources.dedup();
+        assert_eq!(names(&folder, ""), sources);
+    }
+
+    #[test]
+    fn a_grid_has_an_end() {
+        assert_eq!(blocks("norms", 7).unwrap(), 7);
+        assert!(blocks("norms", 1 << 31).unwrap_err().to_string().contains("2147483648 blocks"));
+    }
+}
