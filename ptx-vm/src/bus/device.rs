@@ -319,6 +319,6 @@ impl Bus<'_> {
         let Request { at, size, verb, .. } = request;
         let allocation = &self.memory.allocations[group.index];
         let (reads, writes) = (verb != Verb::Write, verb.writes());
-        self.recorder.global(at.pc, allocation.id, allocation.bytes.len(), reads, writes, group.lanes, offset, size);
+        self.recorder.global(at.pc, allocation.id, reads, writes, group.lanes, offset, size);
     }
 }

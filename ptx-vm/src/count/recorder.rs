@@ -74,24 +74,13 @@ impl Recorder {
     }
 
     /// A warp waited at a barrier of the block.
-    pub fn waited(&mut self, _pc: u32) {
+    pub fn waited(&mut self) {
         self.waits += 1;
     }
 
-    /// Lanes of `mask` touched `size` bytes at `offset[lane]` of the allocation `id`, `len` bytes long whose base is
-    /// sector-aligned.
+    /// Lanes of `mask` touched `size` bytes at `offset[lane]` of the allocation `id`, whose base is sector-aligned.
     #[allow(clippy::too_many_arguments)]
-    pub fn global(
-        &mut self,
-        pc: u32,
-        id: u32,
-        _len: usize,
-        read: bool,
-        written: bool,
-        mask: u32,
-        offset: &[u64; 32],
-        size: u32,
-    ) {
+    pub fn global(&mut self, pc: u32, id: u32, read: bool, written: bool, mask: u32, offset: &[u64; 32], size: u32) {
         if mask == 0 {
             return;
         }

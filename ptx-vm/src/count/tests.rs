@@ -75,11 +75,11 @@ fn one_place_touched_twice_is_one_place() {
     let program = program(&[("ld.global.f32", 1), ("ld.global.f32", 1), ("ld.global.f32", 2), ("st.global.f32", 2)]);
     let mut recorder = Recorder::new(&program);
     (0..4).for_each(|pc| recorder.executed(pc, !0));
-    recorder.global(0, 5, 1024, true, false, !0, &apart(0, 4), 4);
-    recorder.global(1, 5, 1024, true, false, !0, &apart(64, 4), 4);
-    recorder.global(2, 5, 1024, true, false, !0, &apart(0, 8), 4);
-    recorder.global(2, 4, 1024, true, false, 0b11, &apart(0, 8), 4);
-    recorder.global(3, 5, 1024, false, true, 0xffff, &apart(0, 0), 4);
+    recorder.global(0, 5, true, false, !0, &apart(0, 4), 4);
+    recorder.global(1, 5, true, false, !0, &apart(64, 4), 4);
+    recorder.global(2, 5, true, false, !0, &apart(0, 8), 4);
+    recorder.global(2, 4, true, false, 0b11, &apart(0, 8), 4);
+    recorder.global(3, 5, false, true, 0xffff, &apart(0, 0), 4);
     let counters = finish(&recorder, &program);
     let five = Traffic { read: moved(3, 384, 4 + 4 + 8, 192 + 8 * 4), written: moved(1, 64, 1, 4) };
     let four = Traffic { read: moved(1, 8, 1, 8), written: Moved::default() };
@@ -96,7 +96,7 @@ fn one_place_touched_twice_is_one_place() {
 fn atomics_go_both_ways() {
     let program = program(&[("atom.global.add.u32", 1)]);
     let mut recorder = Recorder::new(&program);
-    recorder.global(0, 1, 64, true, true, !0, &std::array::from_fn(|lane| lane as u64 % 8 * 4), 4);
+    recorder.global(0, 1, true, true, !0, &std::array::from_fn(|lane| lane as u64 % 8 * 4), 4);
     let both = moved(1, 128, 1, 32);
     let counters = finish(&recorder, &program);
     assert_eq!(counters.traffic(&buffer(1, MEMORY)), Traffic { read: both, written: both });
@@ -128,7 +128,7 @@ fn equal_whatever_the_memory() {
     recorder.executed(0, !0);
     let [here, there] = [1, 2].map(|memory| recorder.total(&program, memory, |_| String::new()));
     assert_eq!(here, there);
-    recorder.waited(0);
+    recorder.waited();
     assert_ne!(here, finish(&recorder, &program));
     assert_eq!(finish(&recorder, &program).barrier_waits(), 1);
 }
@@ -145,9 +145,9 @@ fn the_report() {
     for pc in 0..4 {
         (0..1000 * (4 - pc)).for_each(|_| recorder.executed(pc, !0));
     }
-    recorder.global(0, 1, 1024, true, false, !0, &apart(0, 8), 4);
+    recorder.global(0, 1, true, false, !0, &apart(0, 8), 4);
     recorder.shared(1, !0, &apart(0, 8), 4);
-    recorder.waited(2);
+    recorder.waited();
     let expected = "\
 instructions           warps            threads  active
   Tensor               1,000             32,000 100.0 %
@@ -225,7 +225,7 @@ proptest! {
         for (pc, id, read, written, mask, offset, wide) in &requests {
             let size = 1 << wide;
             let offset = offset.map(|offset| offset & !(size - 1));
-            recorder.global(*pc, *id, 1024, *read, *written, *mask, &offset, size as u32);
+            recorder.global(*pc, *id, *read, *written, *mask, &offset, size as u32);
             for (way, flows) in [(0, read), (1, written)] {
                 if *flows {
                     by_allocation.entry(*id).or_default()[way].add(*id, *mask, &offset, size);

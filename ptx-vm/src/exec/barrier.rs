@@ -68,7 +68,7 @@ pub(crate) fn arrive(
         group.pc += 1;
     } else {
         group.wait = Wait::Barrier(number as u8);
-        context.bus.recorder.waited(pc);
+        context.bus.recorder.waited();
     }
     complete(barrier, number as u8, warps, context);
     true
