@@ -8,6 +8,8 @@
 //! 3. `$CUDA_HOME/lib64`, `$CUDA_PATH/lib64`, `/usr/local/cuda/lib64`,
 //! 4. wherever the system's loader looks.
 //!
+//! [`Tool::find`] finds the programs that come with it, such as the assembler.
+//!
 //! ```
 //! use idlora_nvrtc::{Nvrtc, Source};
 //!
@@ -27,11 +29,13 @@
 
 mod library;
 mod search;
+mod tools;
 
 use library::Library;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use thiserror::Error;
+pub use tools::{Tool, ToolNotFound};
 
 /// NVRTC, loaded. Copies are handles of the one library of the process.
 #[derive(Clone, Copy, Debug)]
