@@ -5,8 +5,12 @@
 #[path = "src/gpu/compile.rs"]
 mod compile;
 #[cfg(feature = "kernels")]
+#[allow(dead_code)] // the host code uses the rest
+#[path = "src/gpu/ptx_version/mod.rs"]
+mod ptx_version;
+#[cfg(feature = "kernels")]
 #[allow(dead_code)] // the host code uses the rest of the table
-#[path = "src/gpu/variants.rs"]
+#[path = "src/gpu/variants/mod.rs"]
 mod variants;
 
 #[cfg(feature = "kernels")]
@@ -32,7 +36,7 @@ mod images {
 
     /// Writes `images.rs`: the sources, and an image for every variant, or none where there is no compiler.
     pub fn embed() {
-        for watched in ["build.rs", "kernels"] {
+        for watched in ["build.rs", "kernels", "src/gpu/compile.rs", "src/gpu/ptx_version", "src/gpu/variants"] {
             println!("cargo::rerun-if-changed={watched}");
         }
         for variable in ["IDLORA_NVRTC", REQUIRE, "CUDA_HOME", "CUDA_PATH"] {
@@ -80,7 +84,8 @@ mod images {
 
     fn images(nvrtc: &Nvrtc, out: &Path) -> String {
         let mut text = "static IMAGES: &[Embedded] = &[\n".to_owned();
-        for variant in &VARIANTS {
+        // One after the other: NVRTC holds a lock up to its assembler, and threads gain nothing.
+        for variant in VARIANTS {
             let file = |suffix: &str| out.join(format!("{}.{suffix}", variant.name()));
             let compiled = compile(nvrtc, variant, read).unwrap_or_else(|error| panic!("{error}"));
             for (suffix, bytes) in

@@ -4,18 +4,22 @@
 //   Rows:     norms[i] = sqrt(sum_j w[i,j]^2)
 //   Columns:  norms[j] = sqrt(sum_i w[i,j]^2), in two stages: the norm of each chunk of CHUNK_ROWS rows, then the norm
 //             of those norms.
+//   Squares:  squares[i] = sum_j rows[i][j]^2, in double
 // Operands
 //   w         [rows, cols] of ELEMENT, row i at w + i*ld; what lies between cols and ld is never read
+//   rows      [rows] addresses of rows of ELEMENT, of any matrices, in any order
+//   squares   [rows] of double
 //   partial   [ceil(rows / CHUNK_ROWS), cols] of float: norms of the chunks
 //   norms     [rows] or [cols] of float
-//   offender  one 64-bit integer, all ones before the launch: the least i*cols + j with w[i,j] NaN or infinite
+//   offender  one 64-bit integer, all ones before the launch: the least i*cols + j with w[i,j] NaN or infinite,
+//             or rows[i][j]
 // Tile
-//   ROW_WARPS      rows of a block of norm_rows, a warp each
+//   ROW_WARPS      rows of a block of norm_rows and norm_row_squares, a warp each
 //   COLUMN_WARPS   warps of a block of norm_columns; each takes every COLUMN_WARPS-th row of the chunk
 //   CHUNK_ROWS     rows of a chunk
 //   A block of norm_columns takes 32*VECTOR columns (16 bytes of a row a lane), one of norm_columns_finish 256.
 // Launch (grids have one dimension)
-//   norm_rows              ceil(rows / ROW_WARPS) blocks of [32, ROW_WARPS] threads
+//   norm_rows, norm_row_squares    ceil(rows / ROW_WARPS) blocks of [32, ROW_WARPS] threads
 //   norm_columns           ceil(cols / (32*VECTOR)) * ceil(rows / CHUNK_ROWS) blocks of [32, COLUMN_WARPS] threads
 //   norm_columns_finish    ceil(cols / 256) blocks of 256 threads
 // Requires
@@ -25,14 +29,17 @@
 // Traffic
 //   Least: each element of w once, each norm once. Rows: that, plus what unaligned rows share of a sector. Columns: also
 //   partial, written and read once: 8 bytes per CHUNK_ROWS elements. A launch that finds NaN or infinity reads the row,
-//   or the chunk's column, once more.
+//   or the chunk's column, once more. Squares read rows that do not start at a multiple of 16 bytes element by element, the
+//   sectors again from L1.
 // Numerics
 //   float accumulation in three ranges (common/reduce.cuh), so that nothing vanishes or overflows before the norm does.
 //   u = 2^-24. An element of a row passes at most cols/32 + VECTOR + 2 additions of its lane, 5 of the warp and 1 of the
 //   ranges. One of a column passes CHUNK_ROWS/COLUMN_WARPS + COLUMN_WARPS + 1 within its chunk, then one addition per
 //   chunk and 1 of the ranges. Each rounds by u, the root halves that and rounds once more. Where a chunk's norm
 //   or the norm is subnormal, its rounding is 2^-150 instead.
-//   Order: fixed by rows, cols, the tile and the alignment of rows; the same input gives the same bits.
+//   Squares are exact in double and none over- or underflows: with u = 2^-53, cols/32 + VECTOR + 7 roundings of the sum.
+//   Order: fixed by rows, cols, the tile and, but for squares, the alignment of rows; the same input gives the same bits, and
+//   equal rows have equal squares.
 
 #include "common/reduce.cuh"
 
@@ -45,13 +52,6 @@ static_assert(CHUNK_ROWS % COLUMN_WARPS == 0, "every warp takes as many rows");
 typedef Squares<Elem::RANGE> Sum;
 
 enum { TILE_COLUMNS = WARP * VECTOR, FINISH_THREADS = 256 };
-
-__device__ __forceinline__ uint4 load_vector(const Stored *at) { return *reinterpret_cast<const uint4 *>(at); }
-
-// Elements from `at` to the next multiple of 16 bytes.
-__device__ __forceinline__ unsigned to_vector(const Stored *at) {
-    return (unsigned)(-reinterpret_cast<Index>(at) % 16) / (unsigned)sizeof(Stored);
-}
 
 // Whether all elements are in the middle range, as those of most weights are: then one range of three is summed.
 __device__ __forceinline__ bool all_mid(const uint4 &bytes) {
@@ -97,6 +97,42 @@ norm_rows(const Stored *__restrict__ w, float *__restrict__ norms, Index *__rest
         if (lane == 0) atomicMin(offender, i * shape.cols + first);
     }
     if (lane == 0) norms[i] = sum.norm();
+}
+
+// Adds the squares of a lane's next VECTOR columns.
+template <bool WHOLE>
+__device__ __forceinline__ void add_squares(const Stored *row, Index first, Index cols, double &sum) {
+    float x[VECTOR];
+    load_elements<WHOLE>(row, first, cols, x);
+#pragma unroll
+    for (int e = 0; e < VECTOR; ++e) sum = fma((double)x[e], (double)x[e], sum);
+}
+
+extern "C" __global__ void __launch_bounds__(WARP *ROW_WARPS)
+norm_row_squares(const Stored *const *__restrict__ rows, double *__restrict__ squares, Index *__restrict__ offender,
+                 Shape shape) {
+    Index i = (Index)blockIdx.x * ROW_WARPS + threadIdx.y;
+    if (i >= shape.rows) return;
+    const Stored *row = rows[i];
+    unsigned lane = threadIdx.x;
+
+    // A lane's columns are the same on both ways, so that equal rows have equal squares.
+    double sum = 0.0;
+    Index first = lane * VECTOR;
+    if (reinterpret_cast<Index>(row) % 16 == 0) {
+#pragma unroll 4
+        for (; first + VECTOR <= shape.cols; first += WARP * VECTOR) add_squares<true>(row, first, shape.cols, sum);
+    }
+    for (; first < shape.cols; first += WARP * VECTOR) add_squares<false>(row, first, shape.cols, sum);
+    sum = warp_sum(sum);
+    if (!(sum <= 0x1.fffffffffffffp1023)) { // NaN or infinity, the same in every lane
+        first = ~0ull;
+        for (Index j = lane; j < shape.cols && first == ~0ull; j += WARP)
+            if (!is_finite(Elem::widen(row[j]))) first = j;
+        first = warp_min(first);
+        if (lane == 0) atomicMin(offender, i * shape.cols + first);
+    }
+    if (lane == 0) squares[i] = sum;
 }
 
 // Where a lane's columns lie in the block's tile: VECTOR neighbours where rows are aligned, else every 32nd, so that a

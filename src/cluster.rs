@@ -12,7 +12,7 @@
 //! Weights of any magnitude work: distances are taken in units of a power of two near the largest entry.
 
 use crate::cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_shape};
 use crate::mat::{Mat, MatRef};
@@ -103,6 +103,7 @@ pub(crate) const OP: &str = "cluster";
 /// A checked problem on a device.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    device: Device,
     desc: Desc,
 }
 
@@ -113,17 +114,12 @@ impl Plan {
     /// [`Error::Shape`] if `W` has no row or no column; [`Error::Parameter`] if `clusters` or `min_size` is 0, or if
     /// `min_size·clusters` exceeds the number of points.
     pub fn new(device: &Device, desc: Desc) -> Result<Self> {
-        match device {
-            Device::Cpu => {}
-            #[cfg(feature = "vm")]
-            Device::Vm(_) => return Err(device.lacks("clustering")),
-        }
         if desc.rows == 0 || desc.cols == 0 {
             let found = format!("shape [{}, {}]", desc.rows, desc.cols);
             return Err(Error::shape(OP, "w", "at least one row and one column", found));
         }
         check_sizes(desc.points(), desc.clusters, desc.min_size)?;
-        Ok(Self { desc })
+        Ok(Self { device: device.clone(), desc })
     }
 
     /// Clusters `w`, `[rows, cols]`.
@@ -158,7 +154,11 @@ impl Plan {
                 return Err(cpu::cluster::non_finite("start", start));
             }
         }
-        cpu::cluster::run(desc, w, options)
+        on_device!(
+            &self.device,
+            cpu => cpu::cluster::run(desc, w, options),
+            gpu => crate::gpu::cluster::run(gpu, desc, w, options)
+        )
     }
 }
 

@@ -6,7 +6,7 @@
 //! the error of the truncated SVD of the same rank.
 
 use crate::cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_shape};
 use crate::mat::{Mat, MatRef};
@@ -22,9 +22,30 @@ pub(crate) const OP: &str = "interp";
 /// # Errors
 /// [`Error::Shape`] if `r` has not one row per pivot, [`Error::Parameter`] for a pivot that is not a column of `r`, or
 /// whose diagonal entry is zero or not finite (as a repeated pivot's is).
-pub fn coeffs(factor: &Factor) -> Result<Mat<f64>> {
+pub fn coeffs(device: &Device, factor: &Factor) -> Result<Mat<f64>> {
+    Ok(solve(device, &[factor])?.remove(0))
+}
+
+/// The coefficients of every factorisation: what [`coeffs`] gives for each, in one launch on a device that runs kernels.
+///
+/// # Errors
+/// As [`coeffs`], for the first factorisation that has one.
+pub fn coeffs_many(device: &Device, factors: &[Factor]) -> Result<Vec<Mat<f64>>> {
+    solve(device, &factors.iter().collect::<Vec<_>>())
+}
+
+fn solve(device: &Device, factors: &[&Factor]) -> Result<Vec<Mat<f64>>> {
+    factors.iter().try_for_each(|factor| check_factor(factor))?;
+    on_device!(
+        device,
+        cpu => factors.iter().map(|factor| cpu::interp::coeffs(factor)).collect(),
+        gpu => crate::gpu::interp::coeffs(gpu, factors)
+    )
+}
+
+fn check_factor(factor: &Factor) -> Result<()> {
     let (jpvt, r) = (&factor.jpvt, &factor.r);
-    let (reached, c) = r.shape();
+    let c = r.cols();
     check_shape(OP, "r", (jpvt.len(), c), r.shape())?;
     for (j, &p) in jpvt.iter().enumerate() {
         if p as usize >= c {
@@ -39,19 +60,7 @@ pub fn coeffs(factor: &Factor) -> Result<Mat<f64>> {
             return Err(Error::parameter(OP, "r", expected, format!("{diagonal} at step {j}")));
         }
     }
-    let solved = cpu::interp::back_substitute(r, jpvt);
-    let mut t = Mat::zeros(c, reached)?;
-    for i in 0..c {
-        for (a, t) in t.row_mut(i).iter_mut().enumerate() {
-            *t = solved.row(a)[i];
-        }
-    }
-    for (a, &p) in jpvt.iter().enumerate() {
-        let row = t.row_mut(p as usize);
-        row.fill(0.0);
-        row[a] = 1.0;
-    }
-    Ok(t)
+    Ok(())
 }
 
 fn check_rows(what: &'static str, rows: &[u32], count: usize) -> Result<()> {
@@ -77,11 +86,11 @@ fn ratio((total, left): (f64, Vec<f64>)) -> Vec<f64> {
 pub fn relative_error<T: Elem>(device: &Device, w: MatRef<'_, T>, rows: &[u32], skeleton: &[u32]) -> Result<f64> {
     check_rows("rows", rows, w.rows())?;
     check_rows("skeleton", skeleton, w.rows())?;
-    let errors = match device {
-        Device::Cpu => ratio(cpu::interp::residual_squares(w, rows, skeleton, &[skeleton.len()])?),
-        #[cfg(feature = "vm")]
-        Device::Vm(_) => return Err(device.lacks("interpolation errors")),
-    };
+    let errors = on_device!(
+        device,
+        cpu => ratio(cpu::interp::residual_squares(w, rows, skeleton, &[skeleton.len()])?),
+        _ => return Err(device.lacks("interpolation errors"))
+    );
     Ok(errors[0])
 }
 
@@ -105,11 +114,11 @@ pub fn error_curve<T: Elem>(
     let mut order: Vec<usize> = (0..checkpoints.len()).collect();
     order.sort_by_key(|&i| checkpoints[i]);
     let counts: Vec<usize> = order.iter().map(|&i| checkpoints[i]).collect();
-    let sorted = match device {
-        Device::Cpu => ratio(cpu::interp::residual_squares(w, &rows, skeleton, &counts)?),
-        #[cfg(feature = "vm")]
-        Device::Vm(_) => return Err(device.lacks("interpolation errors")),
-    };
+    let sorted = on_device!(
+        device,
+        cpu => ratio(cpu::interp::residual_squares(w, &rows, skeleton, &counts)?),
+        _ => return Err(device.lacks("interpolation errors"))
+    );
     let mut errors = vec![0.0; checkpoints.len()];
     for (&i, error) in order.iter().zip(sorted) {
         errors[i] = error;
@@ -128,8 +137,9 @@ pub fn error_curve<T: Elem>(
 /// # Errors
 /// [`Error::NonFinite`] for NaN or infinity in `w`, [`Error::OutOfMemory`] for the copy.
 pub fn svd_curve<T: Elem>(device: &Device, w: MatRef<'_, T>, ranks: &[usize]) -> Result<Vec<f64>> {
-    match device {
-        Device::Cpu => {
+    on_device!(
+        device,
+        cpu => {
             let mut squares: Vec<f64> = crate::mat::zeroed("squared norms", w.rows())?;
             cpu::norms::squared_rows(OP, w, None, &mut squares)?;
             let total: f64 = squares.iter().sum();
@@ -138,8 +148,7 @@ pub fn svd_curve<T: Elem>(device: &Device, w: MatRef<'_, T>, ranks: &[usize]) ->
             }
             let tails = cpu::interp::svd::tails(w, total, ranks)?;
             Ok(tails.into_iter().map(|x| x.min(1.0).sqrt()).collect())
-        }
-        #[cfg(feature = "vm")]
-        Device::Vm(_) => Err(device.lacks("singular values")),
-    }
+        },
+        _ => Err(device.lacks("singular values"))
+    )
 }

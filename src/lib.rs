@@ -42,9 +42,12 @@ pub mod elem;
 mod error;
 pub mod format;
 #[cfg(feature = "kernels")]
-#[cfg_attr(not(feature = "vm"), allow(dead_code))] // `kernels` alone has images and no device
+// `kernels` alone has images and no device.
+#[cfg_attr(not(any(feature = "cuda", feature = "vm")), allow(dead_code, unused_imports))]
 mod gpu;
 pub mod interp;
+#[cfg(feature = "kernels")]
+pub mod kernels;
 pub mod lowrank;
 pub mod mat;
 pub mod norms;
@@ -56,6 +59,8 @@ pub mod select;
 pub use device::Device;
 pub use elem::{Dtype, Elem, bf16, f16};
 pub use error::{Error, Result};
+#[cfg(feature = "cuda")]
+pub use gpu::cuda;
 #[cfg(feature = "vm")]
 pub use gpu::vm;
 pub use mat::{Mat, MatMut, MatRef};

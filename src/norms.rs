@@ -5,7 +5,7 @@
 //! pass over `W`; `O(m·n)`.
 
 use crate::cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::{Result, check_len, check_shape};
 use crate::mat::{self, MatRef};
@@ -67,11 +67,11 @@ impl Plan {
             Axis::Cols => self.desc.cols,
         };
         check_len(OP, "out", points, out.len())?;
-        match &self.device {
-            Device::Cpu => self.run_on_cpu(w, out),
-            #[cfg(feature = "vm")]
-            Device::Vm(vm) => crate::gpu::norms::norms(vm, OP, w, self.desc.axis, out),
-        }
+        on_device!(
+            &self.device,
+            cpu => self.run_on_cpu(w, out),
+            gpu => crate::gpu::norms::norms(gpu, OP, w, self.desc.axis, out)
+        )
     }
 
     fn run_on_cpu<T: Elem>(&self, w: MatRef<'_, T>, out: &mut [f32]) -> Result<()> {

@@ -29,7 +29,7 @@
 //! ```
 
 use crate::cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::{Error, Result};
 use crate::mat::{Mat, MatRef};
@@ -41,13 +41,17 @@ pub(crate) const OP: &str = "qr";
 pub enum Tier {
     /// Pivoted Cholesky of the Gram matrix `C Cᵀ`, its columns computed a few at a time when they are needed. Hands
     /// over to [`Tier::Exact`] at the first step that rounding of the Gram matrix could decide, and says so in
-    /// [`Info::handover`].
+    /// [`Info::handover`]. The CPU forms that matrix in `f64`. Devices that run kernels form it in `f32` on tensor cores, so
+    /// they hand over earlier, and for weights of `f32`, whose products `f32` does not hold, at once (step 0).
     #[default]
     Gram,
     /// Left-looking Gram–Schmidt with LAPACK's norm safeguard, one pass over the rows per pivot.
     Exact,
     /// Pivots of a seeded Gaussian sketch `C Ω` with `oversampling` more columns than the rank (Halko, Martinsson and
     /// Tropp 2011). `R` and the residuals are those of the rows themselves for these pivots.
+    ///
+    /// A device that runs kernels keeps the sketch in `f32`. Where its longest residual is below `2⁻¹⁶` of that row's sketch,
+    /// which rounding could be, the pivots from there on are those of [`Tier::Exact`].
     Sketch {
         /// Sketch columns beyond the rank.
         oversampling: usize,
@@ -152,6 +156,12 @@ impl Groups {
         self.len() == 0
     }
 
+    /// Row numbers of all groups, one after another.
+    #[cfg(feature = "kernels")]
+    pub(crate) fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
     /// Row numbers of group `g`.
     pub fn group(&self, g: usize) -> &[u32] {
         &self.rows[self.indptr[g]..self.indptr[g + 1]]
@@ -207,27 +217,59 @@ impl Plan {
     /// [`Error::Shape`] if `w` has another number of columns, [`Error::Parameter`] for a row number that is not in
     /// `w` or a negative or NaN tolerance, [`Error::NonFinite`] for NaN or infinity in a row of a group.
     pub fn run<T: Elem>(&self, w: MatRef<'_, T>, groups: &Groups, stop: &Stop) -> Result<Vec<Factor>> {
-        if w.cols() != self.desc.cols {
-            let (expected, found) = (format!("{} columns", self.desc.cols), format!("{} columns", w.cols()));
-            return Err(Error::shape(OP, "w", expected, found));
-        }
+        Ok(self.run_many(&[(w, groups)], stop)?.into_iter().flatten().collect())
+    }
+
+    /// Factors groups of rows of many matrices; for each matrix what [`Plan::run`] gives, to the bit. A device that runs
+    /// kernels takes all groups of all matrices in one batch.
+    ///
+    /// ```
+    /// use idlora::{Device, MatRef, qr};
+    /// let (a, b) = ([1.0f32, 0.0, 2.0, 0.0], [0.0f32, 1.0, 0.0, 0.0, 3.0, 0.0]);
+    /// let (a, b) = (MatRef::new(&a, 2, 2)?, MatRef::new(&b, 3, 2)?);
+    /// let desc = qr::Desc { cols: 2, rank: 1, tier: qr::Tier::Exact, seed: 0 };
+    /// let batch = [(a, &qr::Groups::all(2)), (b, &qr::Groups::all(3))];
+    /// let factors = qr::Plan::new(&Device::Cpu, desc)?.run_many(&batch, &qr::Stop::default())?;
+    /// assert_eq!((&factors[0][0].jpvt[..], &factors[1][0].jpvt[..]), (&[1][..], &[2][..]));
+    /// # Ok::<(), idlora::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Plan::run`]; where there are several matrices, they are told apart as `w[0]`, `w[1]` and so on.
+    pub fn run_many<T: Elem>(&self, batch: &[(MatRef<'_, T>, &Groups)], stop: &Stop) -> Result<Vec<Vec<Factor>>> {
         for (parameter, value) in [("absolute", stop.absolute), ("relative", stop.relative)] {
             if value.is_nan() || value < 0.0 {
                 return Err(Error::parameter(OP, parameter, "a tolerance of at least 0", value));
             }
         }
-        if let Some(row) = groups.rows.iter().find(|&&row| row as usize >= w.rows()) {
-            return Err(Error::parameter(
-                OP,
-                "groups",
-                format!("row numbers below {}", w.rows()),
-                format!("row {row}"),
-            ));
+        for (index, (w, groups)) in batch.iter().enumerate() {
+            let place = if batch.len() == 1 { String::new() } else { format!(" in {}", matrix(index, batch.len())) };
+            if w.cols() != self.desc.cols {
+                let (expected, found) = (format!("{} columns", self.desc.cols), format!("{} columns{place}", w.cols()));
+                return Err(Error::shape(OP, "w", expected, found));
+            }
+            if let Some(row) = groups.rows.iter().find(|&&row| row as usize >= w.rows()) {
+                let (expected, found) = (format!("row numbers below {}", w.rows()), format!("row {row}{place}"));
+                return Err(Error::parameter(OP, "groups", expected, found));
+            }
         }
-        match self.device {
-            Device::Cpu => cpu::qr::factor(&self.desc, w, groups, stop),
-            #[cfg(feature = "vm")]
-            Device::Vm(_) => Err(self.device.lacks("pivoted QR")),
-        }
+        on_device!(
+            &self.device,
+            cpu => {
+                let factor = |w, groups| cpu::qr::factor(&self.desc, w, groups, stop);
+                batch.iter().enumerate().map(|(index, &(w, groups))| factor(w, groups).map_err(|error| match error {
+                    Error::NonFinite { op, row, col, value, .. } => {
+                        Error::NonFinite { op, operand: matrix(index, batch.len()), row, col, value }
+                    }
+                    error => error,
+                })).collect()
+            },
+            gpu => crate::gpu::qr::factor(gpu, &self.desc, batch, stop)
+        )
     }
+}
+
+/// What errors call a matrix of a batch.
+pub(crate) fn matrix(index: usize, matrices: usize) -> String {
+    if matrices == 1 { "w".to_owned() } else { format!("w[{index}]") }
 }

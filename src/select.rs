@@ -7,7 +7,7 @@
 
 use crate::cluster::{Clustering, Space};
 use crate::cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::{Error, Result, check_len, check_shape};
 use crate::mat::MatRef;
@@ -120,34 +120,52 @@ impl Plan {
     }
 
     fn squares<T: Elem>(&self, w: MatRef<'_, T>) -> Result<Vec<f64>> {
-        let mut squares = crate::mat::zeroed("squared norms", w.rows())?;
-        match self.device {
-            Device::Cpu => cpu::norms::squared_rows(OP, w, None, &mut squares)?,
-            #[cfg(feature = "vm")]
-            Device::Vm(_) => return Err(self.device.lacks("the selection of rows")),
-        }
-        Ok(squares)
+        on_device!(
+            &self.device,
+            cpu => {
+                let mut squares = crate::mat::zeroed("squared norms", w.rows())?;
+                cpu::norms::squared_rows(OP, w, None, &mut squares)?;
+                Ok(squares)
+            },
+            gpu => Ok(crate::gpu::rows::Rows::all(gpu, OP, w)?.host_squares)
+        )
     }
 
     /// Distance of every row to its cluster's centroid: squared for the spaces of vectors, plain for norms.
     fn distances<T: Elem>(&self, w: MatRef<'_, T>, clustering: &Clustering) -> Result<Vec<f64>> {
-        let norms: Vec<f64> = self.squares(w)?.into_iter().map(f64::sqrt).collect();
-        if self.desc.space == Space::Direction
-            && let Some(i) = norms.iter().position(|&x| x == 0.0)
-        {
+        let centroid = |i: usize| clustering.centroids.row(clustering.labels[i] as usize);
+        if self.desc.space == Space::Norm {
+            let apart = |(i, square): (usize, f64)| (square.sqrt() - f64::from(centroid(i)[0])).abs();
+            return Ok(self.squares(w)?.into_iter().enumerate().map(apart).collect());
+        }
+        on_device!(
+            &self.device,
+            cpu => {
+                let factors = self.factors(&self.squares(w)?)?;
+                let one = |i: usize| {
+                    let apart = |(x, c): (&T, &f32)| (f64::from(x.to_f32()) * factors[i] - f64::from(*c)).powi(2);
+                    w.row(i).iter().zip(centroid(i)).map(apart).sum()
+                };
+                Ok((0..w.rows()).into_par_iter().map(one).collect())
+            },
+            gpu => {
+                let rows = crate::gpu::rows::Rows::all(gpu, OP, w)?;
+                let factors = self.factors(&rows.host_squares)?;
+                let (labels, centroids) = (&clustering.labels, clustering.centroids.as_ref());
+                crate::gpu::cluster::row_distances::<_, T>(gpu, OP, &rows, &factors, labels, centroids)
+            }
+        )
+    }
+
+    /// What makes rows points of the space, by their squared norms.
+    fn factors(&self, squares: &[f64]) -> Result<Vec<f64>> {
+        if self.desc.space != Space::Direction {
+            return Ok(vec![1.0; squares.len()]);
+        }
+        if let Some(i) = squares.iter().position(|&square| square == 0.0) {
             return Err(Error::operand(OP, "w", format!("has an all-zero row {i}, which has no direction")));
         }
-        let one = |i: usize| {
-            let centroid = clustering.centroids.row(clustering.labels[i] as usize);
-            let scale = match self.desc.space {
-                Space::Full => 1.0,
-                Space::Direction => 1.0 / norms[i],
-                Space::Norm => return (norms[i] - f64::from(centroid[0])).abs(),
-            };
-            let apart = |(x, c): (&T, &f32)| (f64::from(x.to_f32()) * scale - f64::from(*c)).powi(2);
-            w.row(i).iter().zip(centroid).map(apart).sum()
-        };
-        Ok((0..w.rows()).into_par_iter().map(one).collect())
+        Ok(squares.iter().map(|square| 1.0 / square.sqrt()).collect())
     }
 
     fn pivots<T: Elem>(&self, w: MatRef<'_, T>, groups: &Groups, tier: Tier) -> Result<Skeleton> {

@@ -222,25 +222,6 @@ fn the_first_element_that_is_not_finite_is_named() {
     }
 }
 
-#[cfg(feature = "vm")]
-#[test]
-fn operations_without_a_kernel_say_so() {
-    use idlora::{cluster, interp, qr};
-    let device: Device = "vm".parse().unwrap();
-    let values = Mat::from_vec(vec![1.0f32; 12], 4, 3).unwrap();
-    let desc =
-        cluster::Desc { rows: 4, cols: 3, axis: Axis::Rows, space: cluster::Space::Full, clusters: 2, min_size: 1 };
-    let says = |error: idlora::Error, operation: &str| {
-        assert_eq!(error.to_string(), format!("device `vm`: no kernel for {operation} on this device yet"));
-    };
-    says(cluster::Plan::new(&device, desc).unwrap_err(), "clustering");
-    says(interp::relative_error(&device, values.as_ref(), &[0], &[1]).unwrap_err(), "interpolation errors");
-    says(interp::svd_curve(&device, values.as_ref(), &[1]).unwrap_err(), "singular values");
-    let desc = qr::Desc { cols: 3, rank: 1, tier: qr::Tier::Gram, seed: 0 };
-    let plan = qr::Plan::new(&device, desc).unwrap();
-    says(plan.run(values.as_ref(), &qr::Groups::all(4), &qr::Stop::default()).unwrap_err(), "pivoted QR");
-}
-
 #[test]
 fn the_same_bits_for_one_and_two_threads() {
     let padded = Padded::<f32>::new(&Draw::new(2).gaussian(700, 90), 3);

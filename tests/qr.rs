@@ -2,32 +2,30 @@
 
 mod common;
 
-use common::factors::{U, assert_factors, assert_greedy, factor, largest, margin, norm, rounding};
+use common::factors::{
+    GREEDY, SKETCH, TIERS, U, assert_factors, assert_greedy, cases, factor, largest, margin, norm, rounding, thorough,
+    with_all,
+};
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices, on_threads};
+use common::{Padded, on_threads};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::qr as reference;
 use idlora::{Elem, Mat, bf16, f16, interp};
 use proptest::prelude::*;
-
-const GREEDY: [Tier; 2] = [Tier::Gram, Tier::Exact];
-const SKETCH: Tier = Tier::Sketch { oversampling: 8 };
 
 fn holds_on_the_zoo<T: Elem>() {
     for (rows, cols) in [(20, 14), (13, 37), (50, 70)] {
         for (name, values) in zoo(5, rows, cols) {
             let padded = Padded::<T>::new(&values, 3);
             let c = padded.to_f64();
-            for device in devices() {
-                for rank in [1, 6, rows] {
-                    for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-                        let what = format!("{name} {rows}×{cols} {:?} rank {rank} {tier:?}", T::DTYPE);
-                        let f = factor(&device, padded.view(), rank, tier, &Stop::default());
-                        assert_greedy(&what, &c, &f, rank, rounding(&c, rank), tier);
-                        assert_factors(&what, &c, &f);
-                        if tier != Tier::Gram {
-                            assert_eq!(f.info.handover, None);
-                        }
+            for (device, tier) in cases(&TIERS) {
+                for rank in [1, 6, rows].into_iter().filter(|&rank| thorough(&device) || rank > 1) {
+                    let what = format!("{name} {rows}×{cols} {:?} rank {rank} {tier:?}", T::DTYPE);
+                    let f = factor(&device, padded.view(), rank, tier, &Stop::default());
+                    assert_greedy(&what, &c, &f, rank, rounding(&c, rank), tier);
+                    assert_factors(&what, &c, &f);
+                    if tier != Tier::Gram {
+                        assert_eq!(f.info.handover, None);
                     }
                 }
             }
@@ -58,30 +56,28 @@ fn agrees_with_the_reference<T: Elem>() {
         let c = padded.to_f64();
         let rank = 12;
         let expected = reference::pivoted_qr(c.as_ref(), rank, rounding(&c, rank));
-        for device in devices() {
-            for tier in GREEDY {
-                let f = factor(&device, padded.view(), rank, tier, &Stop::default());
-                let mut agree = true;
-                for (j, (&p, &q)) in f.jpvt.iter().zip(&expected.jpvt).enumerate() {
-                    let rest = reference::residual(c.as_ref(), &expected.jpvt[..j]);
-                    let mut norms: Vec<f64> = (0..c.rows()).map(|i| norm(rest.row(i))).collect();
-                    norms.sort_by(|a, b| b.total_cmp(a));
-                    let clear = norms[0] - norms[1] > margin(&c, rank);
-                    assert!(!agree || !clear || p as usize == q, "{name} {tier:?}: pivot {j} is {p}, not {q}");
-                    agree &= p as usize == q;
-                    if name == "kahan" {
-                        continue;
-                    }
-                    let ours: Vec<usize> = f.jpvt[..=j].iter().map(|&p| p as usize).collect();
-                    let error = idlora::reference::interp::relative_error(c.as_ref(), &ours);
-                    let theirs = idlora::reference::interp::relative_error(c.as_ref(), &expected.jpvt[..=j]);
-                    let bound = if agree { 1.001 * theirs } else { 1.1 * theirs };
-                    let floor = (c.rows() * rank) as f64 * U;
-                    assert!(
-                        error <= bound + floor,
-                        "{name} {tier:?}: error {error:e} after {j}, {theirs:e} by the reference"
-                    );
+        for (device, tier) in cases(&GREEDY) {
+            let f = factor(&device, padded.view(), rank, tier, &Stop::default());
+            let mut agree = true;
+            for (j, (&p, &q)) in f.jpvt.iter().zip(&expected.jpvt).enumerate() {
+                let rest = reference::residual(c.as_ref(), &expected.jpvt[..j]);
+                let mut norms: Vec<f64> = (0..c.rows()).map(|i| norm(rest.row(i))).collect();
+                norms.sort_by(|a, b| b.total_cmp(a));
+                let clear = norms[0] - norms[1] > margin(&c, rank);
+                assert!(!agree || !clear || p as usize == q, "{name} {tier:?}: pivot {j} is {p}, not {q}");
+                agree &= p as usize == q;
+                if name == "kahan" {
+                    continue;
                 }
+                let ours: Vec<usize> = f.jpvt[..=j].iter().map(|&p| p as usize).collect();
+                let error = idlora::reference::interp::relative_error(c.as_ref(), &ours);
+                let theirs = idlora::reference::interp::relative_error(c.as_ref(), &expected.jpvt[..=j]);
+                let bound = if agree { 1.001 * theirs } else { 1.1 * theirs };
+                let floor = (c.rows() * rank) as f64 * U;
+                assert!(
+                    error <= bound + floor,
+                    "{name} {tier:?}: error {error:e} after {j}, {theirs:e} by the reference"
+                );
             }
         }
     }
@@ -131,7 +127,7 @@ fn the_gram_tier_decides_what_its_rounding_cannot() {
         let padded = Padded::<f32>::new(&values, 1);
         let c = padded.to_f64();
         let rank = c.rows().min(c.cols());
-        for device in devices() {
+        for device in with_all(&TIERS) {
             let f = factor(&device, padded.view(), rank, Tier::Gram, &Stop::default());
             assert_greedy(name, &c, &f, rank, rounding(&c, rank), Tier::Gram);
             let taken: Vec<usize> = f.jpvt.iter().map(|&p| p as usize).collect();
@@ -147,22 +143,20 @@ fn the_gram_tier_decides_what_its_rounding_cannot() {
     }
 }
 
-/// Every row and column count around the edges of strips, blocks, tiles and lanes.
+/// Row and column counts around the edges of strips, blocks, tiles, slices and lanes.
 fn holds_at_tile_edges<T: Elem>() {
-    for (rows, cols) in
-        [(1, 1), (1, 513), (2, 511), (3, 512), (11, 1030), (12, 5), (13, 8), (47, 17), (48, 3), (49, 9), (97, 33)]
-    {
+    let shapes =
+        [(1, 1), (1, 513), (2, 511), (3, 512), (11, 1030), (12, 5), (13, 8), (47, 17), (48, 3), (49, 9), (97, 33)];
+    for (rows, cols) in shapes.into_iter().chain([(3, 129), (4, 4095), (3, 4097), (2, 8200), (32, 11), (33, 12)]) {
         let padded = gaussian::<T>(rows as u64, rows, cols, 2);
         let c = padded.to_f64();
-        for device in devices() {
-            for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-                for rank in 1..=7 {
-                    let f = factor(&device, padded.view(), rank, tier, &Stop::default());
-                    let what = format!("{rows}×{cols} {:?} rank {rank} {tier:?}", T::DTYPE);
-                    assert_eq!(f.jpvt.len(), rank.min(rows).min(cols), "{what}");
-                    assert_greedy(&what, &c, &f, rank, rounding(&c, rank), tier);
-                    assert_factors(&what, &c, &f);
-                }
+        for (device, tier) in cases(&TIERS) {
+            for rank in (1..=7).filter(|rank| thorough(&device) || [2, 7].contains(rank)) {
+                let f = factor(&device, padded.view(), rank, tier, &Stop::default());
+                let what = format!("{rows}×{cols} {:?} rank {rank} {tier:?}", T::DTYPE);
+                assert_eq!(f.jpvt.len(), rank.min(rows).min(cols), "{what}");
+                assert_greedy(&what, &c, &f, rank, rounding(&c, rank), tier);
+                assert_factors(&what, &c, &f);
             }
         }
     }
@@ -191,8 +185,7 @@ proptest! {
         let (first, second) = (draw.below(2 * rows), 1 + draw.below(rows));
         let picked: Vec<u32> = (0..first + second).map(|_| draw.below(all.rows()) as u32).collect();
         let groups = Groups::new(vec![0, first, first, first + second], picked).unwrap();
-        for device in devices() {
-            for tier in GREEDY {
+        for (device, tier) in cases(&GREEDY) {
                 let plan = Plan::new(&device, Desc { cols: all.cols(), rank, tier, seed }).unwrap();
                 let factors = plan.run(padded.view(), &groups, &Stop::default()).unwrap();
                 prop_assert_eq!(factors.len(), 3);
@@ -205,7 +198,6 @@ proptest! {
                     assert_greedy(&what, &c, f, rank, rounding(&c, rank), tier);
                     assert_factors(&what, &c, f);
                 }
-            }
         }
     }
 }
@@ -215,19 +207,17 @@ fn tolerances_stop_it<T: Elem>() {
         let padded = Padded::<T>::new(&values, 0);
         let c = padded.to_f64();
         let most = largest(&c);
-        for device in devices() {
-            for tier in GREEDY {
-                for part in [0.9, 0.1, 1e-3, 1e-7] {
-                    for stop in [Stop { relative: part, absolute: 0.0 }, Stop { relative: 0.0, absolute: part * most }]
-                    {
-                        let f = factor(&device, padded.view(), 26, tier, &stop);
-                        let tolerance = (part * most).max(rounding(&c, 26));
-                        assert_greedy(&format!("{name} {tier:?} {stop:?}"), &c, &f, 26, tolerance, tier);
-                    }
+        for (device, tier) in cases(&GREEDY) {
+            let parts: &[f64] = if thorough(&device) { &[0.9, 0.1, 1e-3, 1e-7] } else { &[0.1, 1e-7] };
+            for &part in parts {
+                for stop in [Stop { relative: part, absolute: 0.0 }, Stop { relative: 0.0, absolute: part * most }] {
+                    let f = factor(&device, padded.view(), 26, tier, &stop);
+                    let tolerance = (part * most).max(rounding(&c, 26));
+                    assert_greedy(&format!("{name} {tier:?} {stop:?}"), &c, &f, 26, tolerance, tier);
                 }
-                let nothing = factor(&device, padded.view(), 26, tier, &Stop { relative: 1.0, absolute: 0.0 });
-                assert!(nothing.jpvt.is_empty(), "{name} {tier:?}: the first norm is at most 1 × itself");
             }
+            let nothing = factor(&device, padded.view(), 26, tier, &Stop { relative: 1.0, absolute: 0.0 });
+            assert!(nothing.jpvt.is_empty(), "{name} {tier:?}: the first norm is at most 1 × itself");
         }
     }
 }
@@ -239,9 +229,24 @@ fn tolerances_stop_where_geqp3rk_stops() {
     tolerances_stop_it::<bf16>();
 }
 
+/// Rows whose second residual is exactly the tolerance, while the downdated square of most of them is off by a rounding: only
+/// the projected row tells that nothing above the tolerance is left.
+#[test]
+fn a_leader_that_rounding_lifts_above_the_tolerance_stops_it() {
+    for (device, tier) in cases(&GREEDY) {
+        for i in 0..24 {
+            let values = Mat::from_vec(vec![20.0, 0.0, 7.3 + 0.37 * f64::from(i), 3.0], 2, 2).unwrap();
+            let stop = Stop { absolute: 3.0, relative: 0.0 };
+            let f = factor(&device, Padded::<f32>::new(&values, 1).view(), 2, tier, &stop);
+            assert_eq!(f.jpvt, [0], "{device} {tier:?}: case {i}");
+            assert!((f.info.remaining - 3.0).abs() <= 1e-12, "{device} {tier:?}: {:e}", f.info.remaining);
+        }
+    }
+}
+
 /// The Gram tier hands over where rows tie, takes the exact tier's pivots then, and does not hand over on random rows.
 fn hands_over_on_ties<T: Elem>() {
-    for device in devices() {
+    for device in with_all(&TIERS) {
         for (name, values) in zoo(8, 30, 22) {
             let padded = Padded::<T>::new(&values, 0);
             let gram = factor(&device, padded.view(), 10, Tier::Gram, &Stop::default());
@@ -260,12 +265,21 @@ fn hands_over_on_ties<T: Elem>() {
                 _ => {}
             }
         }
+    }
+    for (device, tier) in cases(&TIERS) {
         // All rows equal: one pivot, the first, and nothing left.
-        let same = Mat::from_vec([0.3, -1.7, 2.0, 0.9].repeat(9), 9, 4).unwrap();
-        for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-            let f = factor(&device, Padded::<T>::new(&same, 1).view(), 3, tier, &Stop::default());
-            assert_eq!(f.jpvt, [0], "{tier:?}");
-        }
+        // So they are wherever they lie in memory: rows of an odd length have every alignment.
+        let row = Draw::new(8).gaussian(1, 321);
+        let same = Mat::from_vec(row.data().repeat(40), 40, 321).unwrap();
+        let f = factor(&device, Padded::<T>::new(&same, 2).view(), 3, tier, &Stop::default());
+        assert_eq!(f.jpvt, [0], "{tier:?}");
+    }
+    for (device, tier) in cases(&GREEDY) {
+        // All rows tie at every step, in every block, warp and lane.
+        let mut unit = Mat::zeros(70, 70).unwrap();
+        (0..70).for_each(|i| unit.row_mut(i)[i] = 1.0);
+        let f = factor(&device, Padded::<T>::new(&unit, 1).view(), 12, tier, &Stop::default());
+        assert!(f.jpvt.iter().copied().eq(0..12), "{tier:?}: {:?}", f.jpvt);
     }
 }
 
@@ -280,20 +294,18 @@ fn ties_are_handed_over_and_fall_to_the_lowest_index() {
 fn scales_exactly<T: Elem>(power: i32) {
     for (name, values) in zoo(4, 25, 18) {
         let rounded = Padded::<T>::new(&values, 0).to_f64();
-        for device in devices() {
-            for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-                let plain = factor(&device, Padded::<T>::new(&rounded, 0).view(), 9, tier, &Stop::default());
-                for scale in [2f64.powi(power), 2f64.powi(-power)] {
-                    let scaled = rounded.data().iter().map(|x| x * scale).collect();
-                    let scaled = Padded::<T>::new(&Mat::from_vec(scaled, rounded.rows(), rounded.cols()).unwrap(), 2);
-                    if scaled.to_f64().data().iter().zip(rounded.data()).any(|(s, x)| *s != x * scale) {
-                        continue; // not representable (f16's subnormals)
-                    }
-                    let f = factor(&device, scaled.view(), 9, tier, &Stop::default());
-                    assert_eq!(f.jpvt, plain.jpvt, "{name} {tier:?}");
-                    assert_eq!(f.info.handover, plain.info.handover, "{name} {tier:?}");
-                    assert!(f.r.data().iter().zip(plain.r.data()).all(|(a, b)| *a == b * scale), "{name} {tier:?}: R");
+        for (device, tier) in cases(&TIERS) {
+            let plain = factor(&device, Padded::<T>::new(&rounded, 0).view(), 9, tier, &Stop::default());
+            for scale in [2f64.powi(power), 2f64.powi(-power)] {
+                let scaled = rounded.data().iter().map(|x| x * scale).collect();
+                let scaled = Padded::<T>::new(&Mat::from_vec(scaled, rounded.rows(), rounded.cols()).unwrap(), 2);
+                if scaled.to_f64().data().iter().zip(rounded.data()).any(|(s, x)| *s != x * scale) {
+                    continue; // not representable (f16's subnormals)
                 }
+                let f = factor(&device, scaled.view(), 9, tier, &Stop::default());
+                assert_eq!(f.jpvt, plain.jpvt, "{name} {tier:?}");
+                assert_eq!(f.info.handover, plain.info.handover, "{name} {tier:?}");
+                assert!(f.r.data().iter().zip(plain.r.data()).all(|(a, b)| *a == b * scale), "{name} {tier:?}: R");
             }
         }
     }
@@ -314,13 +326,11 @@ fn rows_of_every_scale_in_one_group() {
     }
     let padded = Padded::<f32>::new(&values, 1);
     let c = padded.to_f64();
-    for device in devices() {
-        for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-            let f = factor(&device, padded.view(), 12, tier, &Stop::default());
-            assert!(f.r.data().iter().all(|x| x.is_finite()), "{tier:?}");
-            assert_eq!(f.jpvt[0], 0, "{tier:?}");
-            assert_greedy(&format!("{tier:?}"), &c, &f, 12, rounding(&c, 12), tier);
-        }
+    for (device, tier) in cases(&TIERS) {
+        let f = factor(&device, padded.view(), 12, tier, &Stop::default());
+        assert!(f.r.data().iter().all(|x| x.is_finite()), "{tier:?}");
+        assert_eq!(f.jpvt[0], 0, "{tier:?}");
+        assert_greedy(&format!("{tier:?}"), &c, &f, 12, rounding(&c, 12), tier);
     }
 }
 
@@ -328,17 +338,15 @@ fn rows_of_every_scale_in_one_group() {
 fn the_same_bits_for_one_and_two_threads() {
     let padded = gaussian::<f32>(77, 300, 600, 8);
     let groups = Groups::new(vec![0, 170, 170, 300], (0..300).rev().collect()).unwrap();
-    for device in devices() {
-        for tier in [Tier::Gram, Tier::Exact, SKETCH] {
-            let run = |threads: usize| {
-                let plan = Plan::new(&device, Desc { cols: 600, rank: 9, tier, seed: 1 }).unwrap();
-                on_threads(threads, || plan.run(padded.view(), &groups, &Stop::default()).unwrap())
-            };
-            for (a, b) in run(1).iter().zip(&run(2)) {
-                assert_eq!((&a.jpvt, &a.info), (&b.jpvt, &b.info), "{tier:?}");
-                let bits = |f: &Factor| f.r.data().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-                assert!(bits(a) == bits(b), "{tier:?}: R differs");
-            }
+    for (device, tier) in cases(&TIERS) {
+        let run = |threads: usize| {
+            let plan = Plan::new(&device, Desc { cols: 600, rank: 9, tier, seed: 1 }).unwrap();
+            on_threads(threads, || plan.run(padded.view(), &groups, &Stop::default()).unwrap())
+        };
+        for (a, b) in run(1).iter().zip(&run(2)) {
+            assert_eq!((&a.jpvt, &a.info), (&b.jpvt, &b.info), "{tier:?}");
+            let bits = |f: &Factor| f.r.data().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(a) == bits(b), "{tier:?}: R differs");
         }
     }
 }
@@ -353,7 +361,7 @@ fn sketches_are_seeded_and_good() {
         &(0..40).map(|j| 0.7f64.powi(j)).collect::<Vec<_>>(),
     );
     let padded = Padded::<f32>::new(&values, 0);
-    for device in devices() {
+    for device in with_all(&TIERS) {
         let run = |seed: u64, tier: Tier| {
             let plan = Plan::new(&device, Desc { cols: 80, rank: 10, tier, seed }).unwrap();
             plan.run(padded.view(), &Groups::all(60), &Stop::default()).unwrap().remove(0).jpvt

@@ -2,17 +2,19 @@
 
 mod common;
 
+use common::factors::{KERNEL_TIERS, TIERS};
 use common::matrices::Draw;
-use common::{Padded, devices};
-use idlora::bf16;
+use common::{Padded, devices, kernel_devices};
 use idlora::qr::{Desc, Groups, Plan, Stop, Tier};
+use idlora::{MatRef, bf16};
 
 #[test]
 fn refusals_say_what_is_wrong() {
     let w = Draw::new(1).gaussian(4, 3);
     let padded = Padded::<f32>::new(&w, 0);
     let desc = Desc { cols: 3, rank: 2, tier: Tier::Gram, seed: 0 };
-    for device in devices() {
+    let kernel = kernel_devices().into_iter().map(|device| (device, KERNEL_TIERS));
+    for (device, tiers) in devices().into_iter().map(|device| (device, &TIERS[..])).chain(kernel) {
         let message = |desc: Desc, groups: Groups, stop: Stop| {
             Plan::new(&device, desc).and_then(|plan| plan.run(padded.view(), &groups, &stop)).unwrap_err().to_string()
         };
@@ -28,7 +30,7 @@ fn refusals_say_what_is_wrong() {
             message(desc, Groups::all(4), Stop { absolute: 0.0, relative: f64::NAN }),
             "qr: `relative` is NaN, expected a tolerance of at least 0"
         );
-        for tier in [Tier::Gram, Tier::Exact, Tier::Sketch { oversampling: 8 }] {
+        for &tier in tiers {
             for (value, name) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf")] {
                 let mut bad = w.clone();
                 bad.row_mut(2)[1] = value;
@@ -40,8 +42,22 @@ fn refusals_say_what_is_wrong() {
                     format!("qr: `w` has {name} at row 2, column 1; every entry must be finite")
                 );
                 assert!(run(vec![3, 1, 0]).is_ok(), "rows outside the groups do not matter");
+                let (all, three) = (Groups::all(4), Groups::new(vec![0, 0, 3], vec![3, 2, 0]).unwrap());
+                let good = Padded::<bf16>::new(&w, 1);
+                let batch = [(good.view(), &all), (bad.view(), &three), (bad.view(), &all)];
+                assert_eq!(
+                    plan.run_many(&batch, &ok).unwrap_err().to_string(),
+                    format!("qr: `w[1]` has {name} at row 2, column 1; every entry must be finite")
+                );
             }
         }
+        let (plan, all, short) = (Plan::new(&device, desc).unwrap(), Groups::all(4), Groups::all(5));
+        let (w, narrow) = (padded.view(), MatRef::with_ld(padded.view().data(), 3, 2, 3).unwrap());
+        let many = |other: (MatRef<'_, f32>, &Groups)| plan.run_many(&[(w, &all), other], &ok).unwrap_err().to_string();
+        assert_eq!(many((narrow, &all)), "qr: `w` has 2 columns in w[1], expected 3 columns");
+        assert_eq!(many((w, &short)), "qr: `groups` is row 4 in w[1], expected row numbers below 4");
+        let nothing: [(MatRef<'_, f32>, &Groups); 0] = [];
+        assert!(plan.run_many(&nothing, &ok).unwrap().is_empty(), "a batch of nothing");
         let none =
             Plan::new(&device, Desc { rank: 0, ..desc }).unwrap().run(padded.view(), &Groups::all(4), &ok).unwrap();
         assert!(none[0].jpvt.is_empty() && none[0].info.remaining > 0.0, "rank 0 is legal");

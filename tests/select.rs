@@ -3,7 +3,7 @@
 mod common;
 
 use common::matrices::{Draw, zoo};
-use common::{Padded, devices, on_threads};
+use common::{Padded, devices, kernel_devices, on_threads};
 use idlora::cluster::{Clustering, Info, Space};
 use idlora::select::{Desc, Plan, Selection, Skeleton};
 use idlora::{Device, Elem, Mat, bf16, f16};
@@ -11,7 +11,13 @@ use proptest::prelude::*;
 
 const ALL: [Selection; 5] =
     [Selection::Centroid, Selection::PivotedQr, Selection::Sketch, Selection::Norm, Selection::Random];
+/// Rules that rank rows by a score each, or draw them.
+const SCORED: [Selection; 3] = [Selection::Centroid, Selection::Norm, Selection::Random];
 const SPACES: [Space; 3] = [Space::Full, Space::Direction, Space::Norm];
+
+fn all_devices() -> Vec<Device> {
+    [devices(), kernel_devices()].concat()
+}
 
 /// A clustering with given labels and arbitrary centroids: selection takes both as they are.
 fn clustering(labels: Vec<u32>, k: usize, dim: usize, seed: u64) -> Clustering {
@@ -47,6 +53,40 @@ fn assert_partition(what: &str, skeleton: &Skeleton, labels: &[u32], k: usize, r
     assert_eq!(rows.len(), k * rank, "{what}: rows repeat");
 }
 
+/// `k` clusters of at least `rank` points, `more` points in all, of `cols` columns and `pad` behind them.
+#[derive(Clone, Copy, Debug)]
+struct Drawn {
+    seed: u64,
+    k: usize,
+    rank: usize,
+    more: usize,
+    cols: usize,
+    pad: usize,
+}
+
+fn rules_give_distinct_rows(devices: &[Device], drawn: Drawn) {
+    let Drawn { seed, k, rank, more, cols, pad } = drawn;
+    let draw = &mut Draw::new(seed);
+    let points = k * rank + more;
+    let zoo = zoo(seed, points, cols);
+    for (name, values) in [&zoo[draw.below(5)], &zoo[6], &zoo[7]] {
+        let w = Padded::<bf16>::new(values, pad);
+        let clustering = clustering(labels(draw, points, k, rank), k, cols, seed);
+        for device in devices {
+            for &selection in &ALL {
+                let desc = Desc { selection, rank, seed, space: Space::Full };
+                let skeleton = run(device, &w, desc, &clustering);
+                let what = format!("{name} {selection:?} on {device}, {drawn:?}");
+                assert_partition(&what, &skeleton, &clustering.labels, k, rank);
+                assert_eq!(skeleton, run(device, &w, desc, &clustering), "{what} twice");
+                if !matches!(selection, Selection::PivotedQr | Selection::Sketch) {
+                    assert!(skeleton.rank_reached.iter().all(|&x| x == rank), "{what}");
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -55,25 +95,16 @@ proptest! {
         seed in 0u64..1 << 40, k in 1usize..5, rank in 1usize..7, more in 0usize..20,
         cols in 1usize..12, pad in 0usize..3,
     ) {
-        let draw = &mut Draw::new(seed);
-        let points = k * rank + more;
-        let zoo = zoo(seed, points, cols);
-        for (name, values) in [&zoo[draw.below(5)], &zoo[6], &zoo[7]] {
-            let w = Padded::<bf16>::new(values, pad);
-            let clustering = clustering(labels(draw, points, k, rank), k, cols, seed);
-            for device in devices() {
-                for selection in ALL {
-                    let desc = Desc { selection, rank, seed, space: Space::Full };
-                    let skeleton = run(&device, &w, desc, &clustering);
-                    let what = format!("{name} {selection:?}");
-                    assert_partition(&what, &skeleton, &clustering.labels, k, rank);
-                    prop_assert_eq!(&skeleton, &run(&device, &w, desc, &clustering), "{} twice", what);
-                    if !matches!(selection, Selection::PivotedQr | Selection::Sketch) {
-                        prop_assert!(skeleton.rank_reached.iter().all(|&x| x == rank));
-                    }
-                }
-            }
-        }
+        rules_give_distinct_rows(&devices(), Drawn { seed, k, rank, more, cols, pad });
+    }
+}
+
+#[test]
+fn every_rule_gives_distinct_rows_on_devices_with_kernels() {
+    for (seed, (k, rank, more, cols)) in
+        [(1, 1, 0, 1), (2, 6, 5, 4), (4, 3, 17, 11), (3, 5, 1, 9)].into_iter().enumerate()
+    {
+        rules_give_distinct_rows(&kernel_devices(), Drawn { seed: seed as u64, k, rank, more, cols, pad: seed });
     }
 }
 
@@ -107,7 +138,7 @@ fn scores_by_definition<T: Elem>() {
     let draw = &mut Draw::new(8);
     let w = Padded::<T>::new(&draw.gaussian(60, 37), 3);
     let labels = labels(draw, 60, 4, 6);
-    for device in devices() {
+    for device in all_devices() {
         for space in SPACES {
             let clustering = clustering(labels.clone(), 4, if space == Space::Norm { 1 } else { 37 }, 5);
             for selection in [Selection::Centroid, Selection::Norm] {
@@ -126,11 +157,80 @@ fn centroid_and_norm_order_by_their_definitions() {
     scores_by_definition::<bf16>();
 }
 
+/// A score in `f64`, and how far one summed in another order may be off it. With `u = 2⁻⁵³`, a sum of `n` squares rounds by
+/// `(n + 16)·u` of itself; half of that reaches the factor of a direction and the norm, and a few roundings more. A difference of
+/// coordinates that is off by `δ` makes a square off by `2|d|δ + δ²`.
+fn score_and_bound(x: &[f64], c: &[f64], desc: Desc) -> (f64, f64) {
+    let sum = (x.len() + 16) as f64 * f64::EPSILON / 2.0;
+    let square: f64 = x.iter().map(|x| x * x).sum();
+    let factor = if desc.space == Space::Direction { 1.0 / square.sqrt() } else { 1.0 };
+    let off = if desc.space == Space::Direction { sum } else { 0.0 };
+    match (desc.selection, desc.space) {
+        (Selection::Norm, _) => (-square, sum * square),
+        (_, Space::Norm) => ((square.sqrt() - c[0]).abs(), sum * (square.sqrt() + c[0].abs())),
+        _ => x.iter().zip(c).fold((0.0, 0.0), |(score, bound), (x, c)| {
+            let d = x * factor - c;
+            let off = off * (x * factor).abs() + f64::EPSILON * d.abs();
+            (score + d * d, bound + 2.0 * d.abs() * off + off * off + sum * d * d)
+        }),
+    }
+}
+
+/// The rows that the CPU picks, in its order, but where two scores are closer than both can tell: then the score at that place is
+/// the same within that. Equal rows never are such a case.
+fn kernels_pick_what_the_cpu_picks<T: Elem>(rows: usize, cols: usize, pad: usize) {
+    let draw = &mut Draw::new(31);
+    let (k, rank) = (3, 5);
+    for (name, values) in zoo(17, rows, cols) {
+        let w = Padded::<T>::new(&values, pad);
+        let exact = w.to_f64();
+        let labels = labels(draw, rows, k, rank);
+        for space in SPACES {
+            let clustering = clustering(labels.clone(), k, if space == Space::Norm { 1 } else { cols }, 9);
+            for selection in SCORED {
+                let desc = Desc { selection, rank, seed: 4, space };
+                let plan = |device: &Device| Plan::new(device, desc).unwrap().run(w.view(), &clustering);
+                for device in kernel_devices() {
+                    let what = format!("{name} {:?} {rows}×{cols}+{pad} {desc:?}", T::DTYPE);
+                    let (expected, found) = match (plan(&Device::Cpu), plan(&device)) {
+                        (Ok(expected), Ok(found)) => (expected, found),
+                        (expected, found) => {
+                            assert_eq!(expected.unwrap_err().to_string(), found.unwrap_err().to_string(), "{what}");
+                            continue;
+                        }
+                    };
+                    assert_eq!(expected.rank_reached, found.rank_reached, "{what}");
+                    assert_partition(&what, &found, &clustering.labels, k, rank);
+                    for (i, (&p, &q)) in expected.rows.iter().zip(&found.rows).enumerate().filter(|(_, (p, q))| p != q)
+                    {
+                        let centroid: Vec<f64> =
+                            clustering.centroids.row(i / rank).iter().map(|&c| f64::from(c)).collect();
+                        let of = |p: u32| score_and_bound(exact.row(p as usize), &centroid, desc);
+                        let ((a, a_off), (b, b_off)) = (of(p), of(q));
+                        let close = selection != Selection::Random && (a - b).abs() <= 2.0 * (a_off + b_off);
+                        assert!(close, "{what}: row {q} at {b:e} for row {p} at {a:e}, place {i}");
+                        assert_ne!(exact.row(p as usize), exact.row(q as usize), "{what}: equal rows {p} and {q}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_with_kernels_pick_the_rows_of_the_cpu() {
+    for (rows, cols, pad) in [(15, 1, 0), (40, 9, 2), (33, 64, 0), (70, 257, 1)] {
+        kernels_pick_what_the_cpu_picks::<f32>(rows, cols, pad);
+        kernels_pick_what_the_cpu_picks::<f16>(rows, cols, pad);
+        kernels_pick_what_the_cpu_picks::<bf16>(rows, cols, pad);
+    }
+}
+
 #[test]
 fn ties_fall_to_the_lowest_row() {
     let w = Padded::<f32>::new(&Mat::from_vec(vec![1.0, -1.0, 1.0, -1.0, 1.0, 0.5], 6, 1).unwrap(), 0);
     let mut clustering = clustering(vec![0; 6], 1, 1, 1);
-    for device in devices() {
+    for device in all_devices() {
         let rows = |selection, space, clustering: &Clustering| {
             run(&device, &w, Desc { selection, rank: 3, seed: 0, space }, clustering).rows
         };
@@ -182,8 +282,8 @@ fn seeds_enter_where_they_should_and_threads_nowhere() {
     let draw = &mut Draw::new(12);
     let w = Padded::<f32>::new(&draw.gaussian(400, 50), 2);
     let clustering = clustering(labels(draw, 400, 3, 50), 3, 50, 2);
-    for device in devices() {
-        for selection in ALL {
+    for device in all_devices() {
+        for &selection in &ALL {
             let rows = |seed, threads| {
                 let desc = Desc { selection, rank: 8, seed, space: Space::Full };
                 on_threads(threads, || run(&device, &w, desc, &clustering).rows)
@@ -208,12 +308,12 @@ fn seeds_enter_where_they_should_and_threads_nowhere() {
 #[test]
 fn refusals_say_what_is_wrong() {
     let w = Padded::<f32>::new(&Draw::new(1).gaussian(6, 3), 1);
-    for device in devices() {
+    for device in all_devices() {
         let good = clustering(vec![0, 1, 0, 1, 0, 0], 2, 3, 1);
         let message = |desc: Desc, clustering: &Clustering, w: &Padded<f32>| {
             Plan::new(&device, desc).and_then(|plan| plan.run(w.view(), clustering)).unwrap_err().to_string()
         };
-        for selection in ALL {
+        for &selection in &ALL {
             let desc = Desc { selection, rank: 2, seed: 0, space: Space::Full };
             assert_eq!(message(Desc { rank: 0, ..desc }, &good, &w), "select: `rank` is 0, expected at least 1");
             assert_eq!(

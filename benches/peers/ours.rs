@@ -49,7 +49,7 @@ fn interpolative(inputs: &[u8], command: &Value) -> Value {
     let groups = Groups::all(w.rows());
     let start = Instant::now();
     let factor = plan.run(w.as_ref(), &groups, &Stop::default()).expect("factor").remove(0);
-    let coeffs = interp::coeffs(&factor).expect("coefficients");
+    let coeffs = interp::coeffs(&Device::Cpu, &factor).expect("coefficients");
     let seconds = start.elapsed().as_secs_f64();
     let all: Vec<u32> = (0..w.rows() as u32).collect();
     let error = interp::relative_error(&Device::Cpu, w.as_ref(), &all, &factor.jpvt).expect("error");

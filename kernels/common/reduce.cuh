@@ -68,6 +68,11 @@ __device__ __forceinline__ float warp_sum(float x) {
     return x;
 }
 
+__device__ __forceinline__ double warp_sum(double x) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(ALL_LANES, x, mask);
+    return x;
+}
+
 template <int RANGE> __device__ __forceinline__ Squares<RANGE> warp_sum(Squares<RANGE> sum) {
     sum.mid = warp_sum(sum.mid);
     if constexpr (RANGE != element::WITHIN_FLOAT) {
@@ -84,4 +89,22 @@ __device__ __forceinline__ Index warp_min(Index x) {
         x = other < x ? other : x;
     }
     return x;
+}
+
+// The sums of N values each over the warp: a lane is left with that of value lane / (WARP / N), in as many shuffles as there are
+// values, and one more for each halving of WARP / N, instead of five for each value.
+template <int N, int MASK = WARP / 2> __device__ __forceinline__ float warp_sums(float *values, unsigned lane) {
+    if constexpr (N > 1) {
+        bool upper = lane & MASK;
+#pragma unroll
+        for (int i = 0; i < N / 2; ++i) {
+            float sent = upper ? values[i] : values[i + N / 2], kept = upper ? values[i + N / 2] : values[i];
+            values[i] = kept + __shfl_xor_sync(ALL_LANES, sent, MASK);
+        }
+        return warp_sums<N / 2, MASK / 2>(values, lane);
+    } else if constexpr (MASK > 0) {
+        values[0] += __shfl_xor_sync(ALL_LANES, values[0], MASK);
+        return warp_sums<1, MASK / 2>(values, lane);
+    }
+    return values[0];
 }

@@ -165,8 +165,12 @@ impl Memory {
         Ok(())
     }
 
-    /// The address of a buffer.
-    pub(crate) fn address<T>(&self, buffer: &Buffer<T>) -> Result<u64, MemoryError> {
+    /// The address of a buffer, for tables of addresses that kernels follow. Fixed until it is freed.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::UnknownBuffer`] for one that is freed or of another memory.
+    pub fn address<T>(&self, buffer: &Buffer<T>) -> Result<u64, MemoryError> {
         Ok(self.find(buffer.id, buffer.memory)?.base)
     }
 

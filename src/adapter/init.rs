@@ -38,6 +38,8 @@ pub struct Report {
 impl IdLora {
     /// Makes the adapter of module `name` from its base weight `W [m, n]`.
     ///
+    /// On `device` rows are clustered and chosen; the errors in the [`Report`] are measured on the CPU, whatever it is.
+    ///
     /// Clusters the rows, chooses `rank` of them in every cluster, and starts the trained tensors: `T ~ N(0, 1/r)` for the
     /// inner gates, `W_g ~ U(±1/√n)` for the linear ones, `1/k` for the static gate; B = 0, or `N(0, 1/r)`. Everything random
     /// comes from [`Config::module_seed`]. The same input gives the same bits whatever the number of threads.
@@ -87,11 +89,12 @@ fn choose_rows<T: Elem>(device: &Device, name: &str, w: MatRef<'_, T>, config: &
     let Skeleton { rows: skeleton, rank_reached } = select::Plan::new(device, desc)?.run(w, &clustering)?;
 
     let all: Vec<u32> = (0..w.rows() as u32).collect();
-    let relative_error = interp::relative_error(device, w, &all, &skeleton)?;
+    // Errors measure the result and are no part of it: always on the CPU.
+    let relative_error = interp::relative_error(&Device::Cpu, w, &all, &skeleton)?;
     let cluster_errors = members(&clustering)
         .iter()
         .zip(skeleton.chunks_exact(config.rank))
-        .map(|(members, chosen)| interp::relative_error(device, w, members, chosen))
+        .map(|(members, chosen)| interp::relative_error(&Device::Cpu, w, members, chosen))
         .collect::<Result<_>>()?;
     let Clustering { sizes, info, .. } = clustering;
     let report = Report {

@@ -11,6 +11,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+/// What `--device` takes in this build.
+const DEVICE: &str = match (cfg!(feature = "cuda"), cfg!(feature = "vm")) {
+    (false, false) => "cpu",
+    (true, false) => "cpu|cuda[:N]",
+    (false, true) => "cpu|vm",
+    (true, true) => "cpu|cuda[:N]|vm",
+};
+
 /// ID-LoRA adapters from pretrained weights.
 ///
 /// The frozen factors of an ID-LoRA adapter are rows of the pretrained weight itself, found by clustering its rows and
@@ -37,6 +45,10 @@ pub enum Command {
     Unmerge(Merge),
     /// Check an adapter against its base weights: digests, indices, shapes, finiteness
     Verify(Verify),
+    /// Show the CUDA kernels of this build: registers, shared memory, occupancy, least PTX version
+    Kernels(Kernels),
+    /// List what `--device` can be here, and why something is not there
+    Devices(Devices),
 }
 
 #[derive(Debug, ArgGroup)]
@@ -100,8 +112,8 @@ pub struct Init {
     #[arg(long, value_name = "N", default_value_t = Config::default().seed)]
     pub seed: u64,
 
-    /// Where the work runs
-    #[arg(long, value_name = "cpu", default_value_t = Device::default())]
+    /// Where the work runs; `idlora devices` lists what there is
+    #[arg(long, value_name = DEVICE, default_value_t = Device::default())]
     pub device: Device,
 
     /// Threads to use; the result is the same for every number [default: all cores]
@@ -172,8 +184,8 @@ pub struct Apply {
     #[arg(long, value_name = "OUT.safetensors")]
     pub out: PathBuf,
 
-    /// Where the work runs
-    #[arg(long, value_name = "cpu", default_value_t = Device::default())]
+    /// Where the work runs; `idlora devices` lists what there is
+    #[arg(long, value_name = DEVICE, default_value_t = Device::default())]
     pub device: Device,
 
     /// Run the explicit down-projection X = H W[S]ᵀ with these base weights, instead of gathering X from y0
@@ -201,6 +213,28 @@ pub struct Verify {
 
     /// The adapter's folder
     pub dir: PathBuf,
+}
+
+#[derive(Debug, ArgGroup)]
+pub struct Kernels {
+    /// Also write PTX, machine code, assembler's log and SASS of every image, and kernels.json, to a folder, which must not
+    /// exist yet
+    ///
+    /// kernels.json is what --json prints: launch shapes, argument layouts, what each kernel requires of its caller. SASS
+    /// needs nvdisasm or cuobjdump.
+    #[arg(long, value_name = "DIR")]
+    pub dump: Option<PathBuf>,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, ArgGroup)]
+pub struct Devices {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn parse_regex(text: &str) -> Result<Regex, regex::Error> {

@@ -2,6 +2,7 @@
 //!
 //! A point at rank r is what `init --rank r` would reach: the rows are clustered with that minimum size, r of them are
 //! chosen in each cluster, and `‖W − W·A⁺A‖_F / ‖W‖_F` is taken over all matrices together (root of the sum of squares).
+//! The errors are measured on the CPU, whatever device chooses the rows.
 //! The SVD line is the best that any k·r directions can do.
 
 use super::args::Init;
@@ -11,7 +12,7 @@ use super::{Failure, Result};
 use idlora::cluster::{self, Axis};
 use idlora::format::checkpoint::Checkpoint;
 use idlora::select::{self, Selection};
-use idlora::{Elem, MatRef, interp, with_weight};
+use idlora::{Device, Elem, MatRef, interp, with_weight};
 use rayon::prelude::*;
 
 /// The selections drawn.
@@ -105,7 +106,7 @@ fn ranks_to_draw(modules: &[Module], args: &Init) -> Result<Vec<usize>> {
 fn squares_of<T: Elem>(args: &Init, module: &Module, w: MatRef<'_, T>, ranks: &[usize]) -> idlora::Result<Squares> {
     let norm: f64 = w.iter_rows().flatten().map(|x| f64::from(x.to_f32()).powi(2)).sum();
     let widths: Vec<usize> = ranks.iter().map(|rank| (rank * args.clusters).min(w.rows()).min(w.cols())).collect();
-    let svd = interp::svd_curve(&args.device, w, &widths)?;
+    let svd = interp::svd_curve(&Device::Cpu, w, &widths)?;
     let mut curves = vec![svd.iter().map(|error| error.powi(2) * norm).collect()];
     curves.resize(1 + SELECTIONS.len(), Vec::new());
     let all: Vec<u32> = (0..w.rows() as u32).collect();
@@ -115,7 +116,7 @@ fn squares_of<T: Elem>(args: &Init, module: &Module, w: MatRef<'_, T>, ranks: &[
             let space = module.config.cluster_by;
             let desc = select::Desc { selection, rank, seed: module.config.module_seed(&module.name), space };
             let skeleton = select::Plan::new(&args.device, desc)?.run(w, &clustering)?;
-            let error = interp::relative_error(&args.device, w, &all, &skeleton.rows)?;
+            let error = interp::relative_error(&Device::Cpu, w, &all, &skeleton.rows)?;
             curve.push(error.powi(2) * norm);
         }
     }

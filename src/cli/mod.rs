@@ -6,8 +6,11 @@ mod apply;
 mod args;
 mod chart;
 mod curves;
+mod devices;
 mod init;
 mod inspect;
+#[cfg(feature = "kernels")]
+mod kernels;
 mod merge;
 mod modules;
 mod output;
@@ -50,6 +53,16 @@ impl Failure {
 
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// The command in a build that has no kernels to show.
+#[cfg(not(feature = "kernels"))]
+mod kernels {
+    use super::{Failure, Result, args::Kernels};
+
+    pub fn run(_: &Kernels) -> Result<()> {
+        Err(Failure::command("this build has no kernels; build it with `--features cli,kernels`"))
+    }
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let result = match &Args::parse().command {
@@ -59,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::merge(args),
         Command::Unmerge(args) => merge::unmerge(args),
         Command::Verify(args) => verify::run(args),
+        Command::Kernels(args) => kernels::run(args),
+        Command::Devices(args) => devices::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use crate::elem::Elem;
 use crate::error::Result;
 use crate::interp::OP;
 use crate::mat::{self, Mat, MatRef};
+use crate::qr::Factor;
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -17,7 +18,7 @@ pub(crate) mod svd;
 const BLOCK: usize = 64;
 
 /// `X = R₁₁⁻¹ R` by back substitution, `[reached, c]`.
-pub(crate) fn back_substitute(r: &Mat<f64>, jpvt: &[u32]) -> Mat<f64> {
+fn back_substitute(r: &Mat<f64>, jpvt: &[u32]) -> Mat<f64> {
     let mut x = r.clone();
     for b in (0..jpvt.len()).rev() {
         let p = jpvt[b] as usize;
@@ -30,6 +31,24 @@ pub(crate) fn back_substitute(r: &Mat<f64>, jpvt: &[u32]) -> Mat<f64> {
         }
     }
     x
+}
+
+/// Interpolation coefficients `T [c, j]` of a checked factor: the identity in the pivots' rows.
+pub(crate) fn coeffs(factor: &Factor) -> Result<Mat<f64>> {
+    let (reached, c) = factor.r.shape();
+    let solved = back_substitute(&factor.r, &factor.jpvt);
+    let mut t = Mat::zeros(c, reached)?;
+    for i in 0..c {
+        for (a, t) in t.row_mut(i).iter_mut().enumerate() {
+            *t = solved.row(a)[i];
+        }
+    }
+    for (a, &p) in factor.jpvt.iter().enumerate() {
+        let row = t.row_mut(p as usize);
+        row.fill(0.0);
+        row[a] = 1.0;
+    }
+    Ok(t)
 }
 
 /// An orthonormal basis of the span of rows of `w`, in order. A row that those before it span to rounding gets a zero

@@ -1,9 +1,10 @@
 //! How a variant is compiled: one way, for the build script (which includes this file by path) and for the first use.
 
+use super::ptx_version;
 use super::variants::{HEADERS, Variant};
 use idlora_nvrtc::{Compiled, Nvrtc, Source};
 
-/// Compiles a variant. `text` gives the contents of a file by its path below `kernels/`.
+/// Compiles a variant. Its PTX asks for no more than it uses, so that older drivers take it. `text` gives the contents of a file by its path below `kernels/`.
 ///
 /// # Errors
 /// The compiler's log.
@@ -16,5 +17,6 @@ pub(crate) fn compile(nvrtc: &Nvrtc, variant: &Variant, text: impl Fn(&str) -> S
     // Line information names the file so, below the current folder.
     let name = format!("kernels/{file}");
     let source = Source { name: &name, text: &text(file), arch: variant.arch, options: &options, headers: &headers };
-    nvrtc.compile(&source).map_err(|error| format!("kernel image {}: {error}", variant.name()))
+    let compiled = nvrtc.compile(&source).map_err(|error| format!("kernel image {}: {error}", variant.name()))?;
+    Ok(Compiled { ptx: ptx_version::lowered(compiled.ptx), ..compiled })
 }

@@ -47,6 +47,23 @@ fn source(name: &str) -> &'static str {
     SOURCES.iter().find(|(file, _)| *file == name).map_or("", |(_, text)| text)
 }
 
+/// The lines below a heading of a kernel file's header, without the comment's marks; `None` where it has no such heading.
+pub(crate) fn header(file: &str, heading: &str) -> Option<String> {
+    let comment = source(file).lines().map_while(|line| line.strip_prefix("//"));
+    // Text is indented by three, headings by one; a heading may go on: `Launch (grids have one dimension)`.
+    let is_text = |line: &str| line.is_empty() || line.starts_with("   ");
+    let is_heading = |line: &str| {
+        line.strip_prefix(' ')
+            .and_then(|line| line.strip_prefix(heading))
+            .is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    let mut lines = comment.skip_while(|line| !is_heading(line));
+    let beside = lines.next()?.strip_prefix(' ')?.strip_prefix(heading)?.trim();
+    let below = lines.take_while(|line| is_text(line)).map(|line| line.get(3..).unwrap_or_default());
+    let text: Vec<&str> = std::iter::once(beside).filter(|beside| !beside.is_empty()).chain(below).collect();
+    Some(text.join("\n"))
+}
+
 fn compiled(variant: &Variant, nvrtc: &Nvrtc) -> Result<Image, String> {
     let Compiled { ptx, cubin, log } = compile(nvrtc, variant, |file| source(file).to_owned())?;
     Ok(Image { ptx: ptx.into(), cubin: cubin.into(), log: log.into() })
@@ -55,25 +72,75 @@ fn compiled(variant: &Variant, nvrtc: &Nvrtc) -> Result<Image, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::resources::resources;
+    use crate::gpu::{assembler, ptx_version};
+
+    /// An image, or `None`, said aloud, where there is no compiler and none is required.
+    fn image_or_skip(index: usize) -> Option<&'static Image> {
+        match image(index) {
+            Ok(image) => Some(image),
+            Err(reason) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{reason}"),
+            Err(reason) => {
+                println!("skipped: {reason}");
+                None
+            }
+        }
+    }
 
     /// Spills, stack and warnings of every kernel, from the assembler's own log.
     #[test]
     fn no_variant_spills_or_draws_a_warning() {
         for (index, variant) in VARIANTS.iter().enumerate() {
-            let image = match image(index) {
-                Ok(image) => image,
-                Err(reason) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{reason}"),
-                Err(reason) => return println!("skipped: {reason}"),
-            };
+            let Some(image) = image_or_skip(index) else { return };
             let name = variant.name();
-            let (log, entries) = (&image.log, variant.family.entries());
-            assert!(!log.contains("warning"), "{name}: {log}");
-            let clean = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-            assert_eq!(log.matches("bytes stack frame").count(), entries.len(), "{name}: {log}");
-            assert_eq!(log.matches(clean).count(), entries.len(), "{name}: {log}");
+            assert!(!image.log.contains("warning"), "{name}: {}", image.log);
+            let mut found: Vec<&str> = Vec::new();
+            let logged = resources(&image.log).unwrap();
+            for kernel in &logged {
+                assert_eq!((kernel.stack, kernel.spills), (0, [0, 0]), "{name}: {kernel:?}");
+                found.push(&kernel.name);
+            }
+            let mut entries: Vec<&str> = variant.family.entries().iter().map(|entry| entry.name).collect();
+            found.sort_unstable();
+            entries.sort_unstable();
+            assert_eq!(found, entries, "{name}");
             assert!(image.cubin.starts_with(b"\x7fELF"), "{name}: no machine code");
-            for entry in entries {
-                assert!(image.ptx.contains(&format!(".entry {}(", entry.name)), "{name} has no {}", entry.name);
+        }
+    }
+
+    /// A spelling outside the table keeps the compiler's version, which older drivers refuse.
+    #[test]
+    fn the_version_of_every_variant_is_the_least() {
+        for (index, variant) in VARIANTS.iter().enumerate() {
+            let Some(image) = image_or_skip(index) else { return };
+            let least = ptx_version::least(&image.ptx);
+            let least = least.unwrap_or_else(|unknown| {
+                panic!("{}: src/gpu/ptx_version/table.rs does not know `{unknown}`", variant.name())
+            });
+            assert_eq!(ptx_version::stated(&image.ptx), Some(least), "{}", variant.name());
+        }
+    }
+
+    /// The machine code, which NVRTC made from its own PTX, is what the assembler makes of the PTX that is shipped.
+    #[test]
+    fn the_lowered_version_changes_no_machine_code() {
+        let Some(ptxas) = assembler::ptxas() else { return };
+        for (index, variant) in VARIANTS.iter().enumerate() {
+            let Some(image) = image_or_skip(index) else { return };
+            let name = variant.name();
+            let assembled = assembler::assemble(&ptxas, &image.ptx, variant.arch);
+            let assembled = assembler::sections(&assembled.unwrap_or_else(|log| panic!("{name}: {log}")));
+            let shipped = assembler::sections(&image.cubin);
+            assert_eq!(assembled.keys().collect::<Vec<_>>(), shipped.keys().collect::<Vec<_>>(), "{name}");
+            for entry in variant.family.entries() {
+                assert!(shipped.contains_key(&format!(".text.{}", entry.name)), "{name}: no code of {}", entry.name);
+            }
+            for (section, bytes) in &shipped {
+                assert!(
+                    assembled[section] == *bytes,
+                    "{name}: {section} differs; is {} of NVRTC's version?",
+                    ptxas.display()
+                );
             }
         }
     }
@@ -86,6 +153,18 @@ mod tests {
             let image = compiled(variant, &nvrtc).unwrap();
             assert_eq!(image.ptx, embedded.ptx, "{}", variant.name());
         }
+    }
+
+    #[test]
+    fn headings_of_a_header_are_found() {
+        let launch = header("norms.cu", "Launch").unwrap();
+        assert!(launch.starts_with("(grids have one dimension)\nnorm_rows"), "{launch}");
+        assert!(launch.ends_with("256 threads"), "{launch}");
+        assert!(header("norms.cu", "Requires").unwrap().starts_with("rows, cols >= 1"));
+        assert_eq!(
+            (header("norms.cu", "Lau"), header("norms.cu", "Nothing"), header("none.cu", "Math")),
+            (None, None, None)
+        );
     }
 
     #[test]

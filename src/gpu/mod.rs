@@ -3,9 +3,20 @@
 //! An operation is written once over [`Gpu`]: argument order, launch shape, workspace. What a test runs on the virtual
 //! machine is then the very path that a GPU takes: the same PTX, the same launches, the same buffers.
 
+#[cfg(test)]
+mod assembler;
+pub(crate) mod cluster;
 mod compile;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub(crate) mod image;
+pub(crate) mod interp;
 pub(crate) mod norms;
+pub(crate) mod occupancy;
+pub(crate) mod ptx_version;
+pub(crate) mod qr;
+pub(crate) mod resources;
+pub(crate) mod rows;
 #[allow(dead_code)] // the build script uses the rest of the table
 pub(crate) mod variants;
 #[cfg(feature = "vm")]
@@ -19,6 +30,8 @@ use variants::{Element, Entry, Family, VARIANTS, Variant};
 mod sealed {
     /// Implemented where the seam is: a device from elsewhere could not keep its promises.
     pub trait Sealed {}
+    #[cfg(feature = "cuda")]
+    impl Sealed for super::cuda::Cuda {}
     #[cfg(feature = "vm")]
     impl Sealed for super::vm::Vm {}
 }
@@ -34,11 +47,27 @@ pub(crate) trait Gpu: sealed::Sealed {
     /// [`Error::OutOfMemory`].
     fn allocate<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Self::Buffer>;
 
+    /// Memory of `len` elements, all bytes zero.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn zeroed<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Self::Buffer>;
+
     /// Memory with these contents.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Self::Buffer>;
+
+    /// Overwrites a whole buffer, after everything launched so far.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the buffer is not as long as `data`.
+    fn write<T: Pod>(&self, op: &'static str, buffer: &mut Self::Buffer, data: &[T]) -> Result<()>;
+
+    /// Where a buffer starts, for tables of addresses: the kernel that follows them reads it, so the caller keeps the buffer
+    /// until that kernel is done.
+    fn address(&self, buffer: &Self::Buffer) -> u64;
 
     /// Reads a whole buffer, after everything launched so far.
     ///
@@ -54,11 +83,35 @@ pub(crate) trait Gpu: sealed::Sealed {
     fn launch(
         &self,
         kernel: &Kernel,
-        blocks: u32,
+        grid: Grid,
         inputs: &[&Self::Buffer],
         outputs: &mut [&mut Self::Buffer],
         scalars: &[u8],
     ) -> Result<()>;
+
+    /// Blocks of a launch that are sure to be alive at the same time, at least 1: what blocks that wait for each other may
+    /// count on.
+    ///
+    /// # Errors
+    /// As [`Gpu::launch`].
+    fn resident(&self, kernel: &Kernel, shared: u32) -> Result<u32>;
+
+    /// Bytes of shared memory that a block can have.
+    fn shared_limit(&self) -> u32;
+}
+
+/// The shape of a launch; how many threads a block has is the entry point's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub blocks: u32,
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: u32,
+}
+
+impl From<u32> for Grid {
+    fn from(blocks: u32) -> Self {
+        Self { blocks, shared: 0 }
+    }
 }
 
 /// An entry point of a variant, on behalf of an operation.
@@ -71,16 +124,17 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The entry point of the variant for an element: an image for another element would read out of bounds.
+    /// The entry point of the variant for an element (`None` where the family has none): an image for another element would
+    /// read out of bounds.
     ///
     /// # Errors
     /// [`Error::Kernel`] where the table has none.
-    pub fn of(op: &'static str, family: Family, dtype: Dtype, entry: &'static Entry) -> Result<Self> {
-        let element = Element::from(dtype);
+    pub fn of(op: &'static str, family: Family, dtype: Option<Dtype>, entry: &'static Entry) -> Result<Self> {
+        let element = dtype.map(Element::from);
         let fits = |variant: &Variant| variant.family == family && variant.element == element;
         match VARIANTS.iter().position(fits) {
             Some(variant) if family.entries().contains(entry) => Ok(Self { op, variant, entry }),
-            _ => Err(Self::error(op, entry, format!("not compiled for {}", element.name()))),
+            _ => Err(Self::error(op, entry, format!("not compiled for {}", element.map_or("this", Element::name)))),
         }
     }
 
@@ -131,18 +185,27 @@ mod tests {
 
     #[test]
     fn every_family_has_a_variant_for_every_element() {
+        use Family::{Cluster, Norms, Points, Qr, QrGram, QrSketch, QrSolve};
+        let families = [Norms, Points, Cluster, Qr, QrGram, QrSolve, QrSketch];
         for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32] {
-            for entry in Family::Norms.entries() {
-                let kernel = Kernel::of("norms", Family::Norms, dtype, entry).unwrap();
-                assert_eq!(VARIANTS[kernel.variant].element, dtype.into());
-                assert!(entry.block[0] * entry.block[1] <= 1024);
+            for family in families {
+                for entry in family.entries() {
+                    let kernel = Kernel::of("test", family, Some(dtype), entry);
+                    if (family, dtype) == (QrGram, Dtype::F32) {
+                        assert!(kernel.unwrap_err().to_string().contains("not compiled for f32"));
+                        continue;
+                    }
+                    let kernel = kernel.unwrap();
+                    assert_eq!(VARIANTS[kernel.variant].element, Some(dtype.into()));
+                    assert!(entry.block[0] * entry.block[1] <= 1024);
+                }
             }
         }
     }
 
     #[test]
     fn arguments_of_the_wrong_number_or_size_are_refused() {
-        let kernel = Kernel::of("norms", Family::Norms, Dtype::F32, &variants::norms::ROWS).unwrap();
+        let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &variants::norms::ROWS).unwrap();
         kernel.check(1, 2, 24).unwrap();
         for (inputs, outputs, scalars) in [(0, 2, 24), (1, 1, 24), (1, 2, 16)] {
             let message = kernel.check(inputs, outputs, scalars).unwrap_err().to_string();
@@ -167,6 +230,7 @@ mod tests {
         };
         assert_eq!(names(&folder.join("common"), "common/"), HEADERS);
         let mut sources: Vec<&str> = VARIANTS.iter().map(|variant| variant.family.source()).collect();
+        sources.sort_unstable();
         sources.dedup();
         assert_eq!(names(&folder, ""), sources);
     }

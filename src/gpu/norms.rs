@@ -10,16 +10,16 @@ use crate::norms::Axis;
 /// `Shape` of `norms.cu`.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Shape {
-    rows: u64,
-    cols: u64,
-    ld: u64,
+pub(super) struct Shape {
+    pub rows: u64,
+    pub cols: u64,
+    pub ld: u64,
 }
 
 const _: () = assert!(size_of::<Shape>() == tile::SCALARS);
 
 /// No element is NaN or infinite.
-const NONE: u64 = u64::MAX;
+pub(super) const NONE: u64 = u64::MAX;
 
 /// Writes the norm of every row or column to `out`, whose length is the number of them.
 ///
@@ -37,7 +37,7 @@ pub(crate) fn norms<G: Gpu, T: Elem>(
         out.fill(0.0); // the norm of no elements
         return Ok(());
     }
-    let kernel = |entry| Kernel::of(op, Family::Norms, T::DTYPE, entry);
+    let kernel = |entry| Kernel::of(op, Family::Norms, Some(T::DTYPE), entry);
     let shape = Shape { rows: rows as u64, cols: cols as u64, ld: w.ld() as u64 };
     let scalars = bytemuck::bytes_of(&shape);
 
@@ -47,16 +47,16 @@ pub(crate) fn norms<G: Gpu, T: Elem>(
     match axis {
         Axis::Rows => {
             let grid = blocks(op, rows.div_ceil(tile::ROW_WARPS as usize))?;
-            gpu.launch(&kernel(&tile::ROWS)?, grid, &[&input], &mut [&mut norms, &mut offender], scalars)?;
+            gpu.launch(&kernel(&tile::ROWS)?, grid.into(), &[&input], &mut [&mut norms, &mut offender], scalars)?;
         }
         Axis::Cols => {
             let chunks = rows.div_ceil(tile::CHUNK_ROWS as usize);
             let tiles = cols.div_ceil(tile::tile_columns(Element::from(T::DTYPE)));
             let grid = blocks(op, chunks.saturating_mul(tiles))?;
             let mut partial = gpu.allocate::<f32>(op, "partial", chunks.saturating_mul(cols))?;
-            gpu.launch(&kernel(&tile::COLUMNS)?, grid, &[&input], &mut [&mut partial, &mut offender], scalars)?;
+            gpu.launch(&kernel(&tile::COLUMNS)?, grid.into(), &[&input], &mut [&mut partial, &mut offender], scalars)?;
             let grid = blocks(op, cols.div_ceil(tile::FINISH_THREADS as usize))?;
-            gpu.launch(&kernel(&tile::COLUMNS_FINISH)?, grid, &[&partial], &mut [&mut norms], scalars)?;
+            gpu.launch(&kernel(&tile::COLUMNS_FINISH)?, grid.into(), &[&partial], &mut [&mut norms], scalars)?;
         }
     }
     let mut first = [NONE];

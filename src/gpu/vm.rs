@@ -2,10 +2,10 @@
 //! profiler. For tests and for counting; it is slower than the CPU backend by orders of magnitude.
 
 use super::variants::VARIANTS;
-use super::{Gpu, Kernel, image};
+use super::{Gpu, Grid, Kernel, image};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
-use ptx_vm::{Arg, Checks, Counters, Launch, LaunchError, Memory, MemoryError, Module, Schedule};
+use ptx_vm::{Accumulation, Arg, Checks, Counters, Launch, LaunchError, Memory, MemoryError, Module, Schedule};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +37,9 @@ pub struct Launched {
     pub counters: Counters,
 }
 
+/// Bytes of shared memory that a block can have on an sm_90.
+const MAX_SHARED: u32 = 227 << 10;
+
 /// Launches that [`Vm::take_launches`] can still tell.
 const KEPT: usize = 64;
 
@@ -52,6 +55,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Vm {
     settings: Settings,
+    accumulation: Accumulation,
     state: Arc<Mutex<State>>,
 }
 
@@ -63,7 +67,7 @@ impl Default for Vm {
 
 impl PartialEq for Vm {
     fn eq(&self, other: &Self) -> bool {
-        self.settings == other.settings
+        (&self.settings, self.accumulation) == (&other.settings, other.accumulation)
     }
 }
 
@@ -73,7 +77,13 @@ impl Vm {
     /// A machine of its own.
     pub fn new(settings: Settings) -> Self {
         let state = State { memory: Memory::new(), modules: HashMap::new(), launches: Vec::new() };
-        Self { settings, state: Arc::new(Mutex::new(state)) }
+        Self { settings, accumulation: Accumulation::default(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The same machine, with tensor cores that accumulate so.
+    #[must_use]
+    pub fn accumulating(self, accumulation: Accumulation) -> Self {
+        Self { accumulation, ..self }
     }
 
     /// Makes sure that every kernel of this build can be run.
@@ -123,12 +133,27 @@ impl Gpu for Vm {
         Ok(Buffer { handle, owner: self.state.clone() })
     }
 
-    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Buffer> {
-        let buffer = self.allocate::<T>(op, name, data.len())?;
-        let bytes = bytemuck::cast_slice(data);
-        let refused = |_| length(op, name, buffer.handle.len(), bytes.len());
-        self.state().memory.write(&buffer.handle, bytes).map_err(refused)?;
+    fn zeroed<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Buffer> {
+        let mut buffer = self.allocate::<T>(op, name, len)?;
+        self.write(op, &mut buffer, &crate::mat::zeroed::<u8>(name, len * size_of::<T>())?)?;
         Ok(buffer)
+    }
+
+    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Buffer> {
+        let mut buffer = self.allocate::<T>(op, name, data.len())?;
+        self.write(op, &mut buffer, data)?;
+        Ok(buffer)
+    }
+
+    fn write<T: Pod>(&self, op: &'static str, buffer: &mut Buffer, data: &[T]) -> Result<()> {
+        let bytes = bytemuck::cast_slice(data);
+        let refused = |_| length(op, "write", buffer.handle.len(), bytes.len());
+        self.state().memory.write(&buffer.handle, bytes).map_err(refused)
+    }
+
+    fn address(&self, buffer: &Buffer) -> u64 {
+        // Of a buffer that its owner still holds: never missing.
+        self.state().memory.address(&buffer.handle).unwrap_or(0)
     }
 
     fn download<T: Pod>(&self, op: &'static str, buffer: &Buffer, data: &mut [T]) -> Result<()> {
@@ -145,7 +170,7 @@ impl Gpu for Vm {
     fn launch(
         &self,
         kernel: &Kernel,
-        blocks: u32,
+        grid: Grid,
         inputs: &[&Buffer],
         outputs: &mut [&mut Buffer],
         scalars: &[u8],
@@ -155,16 +180,26 @@ impl Gpu for Vm {
         let pointers = inputs.iter().map(|buffer| buffer.handle).chain(outputs);
         let args = pointers.map(Arg::from).chain([Arg::bytes(scalars)]).collect();
         let launch = Launch {
-            grid: [blocks, 1, 1],
+            grid: [grid.blocks, 1, 1],
+            dynamic_shared: grid.shared,
             block: [kernel.entry.block[0], kernel.entry.block[1], 1],
             args,
             checks: self.settings.checks,
             schedule: if self.settings.seed.is_some() { Schedule::Random } else { Schedule::InOrder },
             seed: self.settings.seed.unwrap_or_default(),
             resident: self.settings.resident,
+            accumulation: self.accumulation,
             ..Launch::default()
         };
         self.run(kernel, &launch)
+    }
+
+    fn resident(&self, _: &Kernel, _: u32) -> Result<u32> {
+        Ok(self.settings.resident.max(1))
+    }
+
+    fn shared_limit(&self) -> u32 {
+        MAX_SHARED
     }
 }
 
@@ -245,19 +280,20 @@ mod tests {
     #[test]
     fn a_finding_is_an_error_that_names_operation_kernel_and_line() {
         let Some(vm) = machine() else { return };
-        let kernel = Kernel::of("norms", Family::Norms, Dtype::F32, &norms::ROWS).unwrap();
+        let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &norms::ROWS).unwrap();
         let scalars: Vec<u8> = [2u64, 3, 3].iter().flat_map(|x| x.to_le_bytes()).collect();
         let w = vm.upload("norms", "w", &[1.0f32; 6]).unwrap();
         let mut offender = vm.upload("norms", "offender", &[u64::MAX]).unwrap();
         let mut norms = vm.allocate::<f32>("norms", "norms", 1).unwrap();
-        let error = vm.launch(&kernel, 1, &[&w], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
+        let error = vm.launch(&kernel, 1.into(), &[&w], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("norms: kernel `norm_rows`: GlobalOutOfBounds"), "{message}");
         assert!(message.contains("kernels/norms.cu:"), "{message}");
 
         let unwritten = vm.allocate::<f32>("norms", "w", 6).unwrap();
         let mut norms = vm.allocate::<f32>("norms", "norms", 2).unwrap();
-        let error = vm.launch(&kernel, 1, &[&unwritten], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
+        let error =
+            vm.launch(&kernel, 1.into(), &[&unwritten], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
         assert!(error.to_string().contains("Uninitialised"), "{error}");
         assert_eq!(vm.take_launches().len(), 2);
         assert!(vm.take_launches().is_empty());

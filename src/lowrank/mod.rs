@@ -43,7 +43,7 @@
 mod check;
 
 use crate::cpu::lowrank as cpu;
-use crate::device::Device;
+use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::mat::{Mat, MatMut, MatRef};
@@ -311,11 +311,11 @@ impl Plan {
         if let Some(saved) = &saved {
             check::saved(FORWARD, &self.desc, tokens, saved.x.as_ref().shape(), saved.gate.as_ref().shape())?;
         }
-        match self.device {
-            Device::Cpu => cpu::forward(self.desc, parameters, operands, output, saved),
-            #[cfg(feature = "vm")]
-            Device::Vm(_) => Err(self.device.lacks("the low-rank update")),
-        }
+        on_device!(
+            &self.device,
+            cpu => cpu::forward(self.desc, parameters, operands, output, saved),
+            _ => Err(self.device.lacks("the low-rank update"))
+        )
     }
 
     /// Runs the backward of the same call: same parameters, same layer (its `w` and its bias are not read), what the
@@ -340,11 +340,11 @@ impl Plan {
         let operands = check::layer_of_backward(&self.desc, tokens, layer)?;
         check::saved(BACKWARD, &self.desc, tokens, saved.x.shape(), saved.gate.shape())?;
         check::gradients(&self.desc, tokens, &gradients)?;
-        match self.device {
-            Device::Cpu => cpu::backward(self.desc, parameters, operands, saved, input, gradients),
-            #[cfg(feature = "vm")]
-            Device::Vm(_) => Err(self.device.lacks("the low-rank update")),
-        }
+        on_device!(
+            &self.device,
+            cpu => cpu::backward(self.desc, parameters, operands, saved, input, gradients),
+            _ => Err(self.device.lacks("the low-rank update"))
+        )
     }
 }
 
@@ -358,11 +358,7 @@ impl Plan {
 /// [`Error::Shape`](crate::Error::Shape) and [`Error::Parameter`](crate::Error::Parameter) as [`Plan::forward`].
 pub fn merge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
     check::merge(MERGE, desc, parameters, w.as_ref().shape())?;
-    match device {
-        Device::Cpu => cpu::merge(desc, parameters, w),
-        #[cfg(feature = "vm")]
-        Device::Vm(_) => Err(device.lacks("merging")),
-    }
+    on_device!(device, cpu => cpu::merge(desc, parameters, w), _ => Err(device.lacks("merging")))
 }
 
 /// Undoes [`merge`]: `W ← W − U (I + P U)⁻¹ P W` with `U = κ (I_s⊗B)`; subtracting the delta would not, because merging
@@ -376,9 +372,5 @@ pub fn merge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>,
 /// rank than `W`, and no formula brings it back.
 pub fn unmerge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
     check::merge(UNMERGE, desc, parameters, w.as_ref().shape())?;
-    match device {
-        Device::Cpu => cpu::unmerge(desc, parameters, w),
-        #[cfg(feature = "vm")]
-        Device::Vm(_) => Err(device.lacks("unmerging")),
-    }
+    on_device!(device, cpu => cpu::unmerge(desc, parameters, w), _ => Err(device.lacks("unmerging")))
 }

@@ -286,9 +286,9 @@ fn bad_batches_are_refused_by_name() {
 
     scene.write_input("bad.safetensors", &["y0", "h"]);
     refuse("apply {adapter} --module nothing --input {input} --out {out}", paths, &["`nothing`", NAME]);
-    let usage = support::run(&format!("{line} --device cuda:0"), paths);
+    let usage = support::run(&format!("{line} --device tpu"), paths);
     assert_eq!(usage.code, 2);
-    assert!(usage.stderr.contains("cuda:0") && usage.stderr.contains("cpu"), "{}", usage.stderr);
+    assert!(usage.stderr.contains("tpu") && usage.stderr.contains("cpu"), "{}", usage.stderr);
 
     // Another base than the adapter's.
     let other = scene.path("other.safetensors");

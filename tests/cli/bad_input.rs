@@ -133,7 +133,7 @@ fn usage_errors_are_told_before_anything_is_read() {
         ("--gate none", "linear-softmax"),
         ("--cluster-by cosine", "direction"),
         ("--layout columns", "in-out"),
-        ("--device cuda:0", "cpu"),
+        ("--device tpu", "cpu"),
         ("--threads 0", "threads"),
         ("--rank -1", "-1"),
         ("--seed 1.5", "1.5"),

@@ -5,7 +5,9 @@ mod common;
 
 mod apply;
 mod bad_input;
+mod devices;
 mod init;
+mod kernels;
 mod literal;
 mod merge;
 mod plot;

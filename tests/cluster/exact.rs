@@ -4,7 +4,14 @@ use super::*;
 use proptest::prelude::*;
 
 /// Under a minimum size, one step costs no more than the exact optimum on the reference's distances.
-fn constrained_step_is_optimal<T: Elem>(rows: usize, cols: usize, k: usize, min_size: usize, seed: u64) {
+fn constrained_step_is_optimal<T: Elem>(
+    devices: &[Device],
+    rows: usize,
+    cols: usize,
+    k: usize,
+    min_size: usize,
+    seed: u64,
+) {
     let draw = &mut Draw::new(seed);
     let w = Padded::<T>::new(&blobs(draw, rows, cols, 2, 0.0), 1);
     // Starts crowd together, so that some clusters fall short.
@@ -14,9 +21,9 @@ fn constrained_step_is_optimal<T: Elem>(rows: usize, cols: usize, k: usize, min_
         start.row_mut(j).iter_mut().zip(&first).for_each(|(x, f)| *x = f + 0.2 * *x + 0.3);
     }
     let start = Padded::<f32>::new(&start, 0);
-    for device in devices() {
+    for device in devices {
         let options = Options { max_iterations: 1, start: Some(start.view()), ..Options::default() };
-        let got = cluster(&device, w.view(), desc((rows, cols), k, min_size, Space::Full), &options);
+        let got = cluster(device, w.view(), desc((rows, cols), k, min_size, Space::Full), &options);
         check_partition("constrained", &w.to_f64(), &got, min_size);
         if got.info.repaired > 0 {
             continue;
@@ -26,19 +33,26 @@ fn constrained_step_is_optimal<T: Elem>(rows: usize, cols: usize, k: usize, min_
         let optimum =
             reference::objective(distances.as_ref(), &reference::assign_min_size(distances.as_ref(), min_size));
         let found = reference::objective(distances.as_ref(), &got.labels);
-        let bound = cost_bound(&points, &centroids);
+        let bound = cost_bound(device, &points, &centroids, &vec![0.0; k]);
         assert!(found <= optimum + bound, "{rows}×{cols}, k = {k}: {found:e}, optimum {optimum:e}, bound {bound:e}");
         check_means("constrained", &points, &got, Space::Full);
     }
 }
 
 /// A converged clustering under a minimum size is a fixed point too: no assignment to its centroids costs less.
-fn constrained_fixed_point<T: Elem>(rows: usize, cols: usize, k: usize, min_size: usize, seed: u64) {
+fn constrained_fixed_point<T: Elem>(
+    devices: &[Device],
+    rows: usize,
+    cols: usize,
+    k: usize,
+    min_size: usize,
+    seed: u64,
+) {
     let w = Padded::<T>::new(&blobs(&mut Draw::new(seed), rows, cols, 2, 0.0), 1);
-    for device in devices() {
+    for device in devices {
         for space in [Space::Full, Space::Direction] {
             let options = Options { max_iterations: 500, tolerance: 0.0, seed, ..Options::default() };
-            let got = cluster(&device, w.view(), desc((rows, cols), k, min_size, space), &options);
+            let got = cluster(device, w.view(), desc((rows, cols), k, min_size, space), &options);
             let (points, centroids) = (points_of(&w.to_f64(), space), widened(&got.centroids));
             assert!(got.info.converged, "{:?}", got.info);
             check_partition("constrained", &points, &got, min_size);
@@ -47,7 +61,8 @@ fn constrained_fixed_point<T: Elem>(rows: usize, cols: usize, k: usize, min_size
             let best = reference::assign_min_size(distances.as_ref(), min_size);
             let optimum = reference::objective(distances.as_ref(), &best);
             let found = reference::objective(distances.as_ref(), &got.labels);
-            let bound = cost_bound(&points, &centroids);
+            let off: Vec<f64> = (0..k).map(|j| centroid_bound(device, &points, &got.labels, j, k, space)).collect();
+            let bound = cost_bound(device, &points, &centroids, &off);
             assert!(
                 found <= optimum + bound,
                 "{rows}×{cols}, k = {k}: {found:e}, optimum {optimum:e}, bound {bound:e}"
@@ -63,8 +78,8 @@ proptest! {
     fn one_step_under_a_minimum_size(rows in 4usize..60, cols in 1usize..30, k in 2usize..6, part in 0.3f64..1.0, seed in 0u64..1000) {
         let k = k.min(rows);
         let min_size = (((rows / k) as f64 * part) as usize).max(1);
-        for_every_element!(constrained_step_is_optimal(rows, cols, k, min_size, seed));
-        for_every_element!(constrained_fixed_point(rows, cols, k, min_size, seed));
+        for_every_element!(constrained_step_is_optimal(&devices(), rows, cols, k, min_size, seed));
+        for_every_element!(constrained_fixed_point(&devices(), rows, cols, k, min_size, seed));
     }
 
     #[test]
@@ -100,6 +115,23 @@ proptest! {
         prop_assert!(got.info.inertia >= optimum * (1.0 - 1e-9) - 1e-12, "{} beats {}", got.info.inertia, optimum);
         check_means("norms", &Mat::from_vec(norms, m, 1).unwrap(), &got, Space::Norm);
     }
+}
+
+fn kernels_keep_a_minimum_size<T: Elem>() {
+    let shapes = [(4, 1, 2), (17, 9, 3), (33, 30, 5), (59, 4, 4), (48, 17, 2)];
+    for (seed, (rows, cols, k)) in shapes.into_iter().enumerate() {
+        for part in [2, 3] {
+            constrained_step_is_optimal::<T>(kernels(), rows, cols, k, rows * part / 3 / k, seed as u64);
+        }
+        constrained_fixed_point::<T>(kernels(), rows, cols, k, rows * 5 / 6 / k, seed as u64);
+    }
+    // Labels and sums apart, and centroids in two passes.
+    constrained_step_is_optimal::<T>(kernels(), 60, 1510, 19, 3, 1);
+}
+
+#[test]
+fn kernels_keep_the_minimum_size() {
+    for_every_element!(kernels_keep_a_minimum_size());
 }
 
 /// Every partition into intervals, without any dynamic programming.

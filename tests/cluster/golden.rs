@@ -27,7 +27,7 @@ fn lloyd_takes_the_steps_of_scikit_learn() {
         let w = Padded::<f32>::new(&Mat::from_vec(numbers(&case["x"]), rows, cols).unwrap(), 1);
         let start = Padded::<f32>::new(&Mat::from_vec(numbers(&case["start"]), k, cols).unwrap(), 0);
         let desc = desc((rows, cols), k, 1, Space::Full);
-        for device in devices() {
+        for device in all_devices() {
             let run = |max_iterations, tolerance| {
                 let options = Options { max_iterations, tolerance, start: Some(start.view()), seed: 0 };
                 cluster(&device, w.view(), desc, &options)

@@ -11,12 +11,24 @@ mod refusals;
 mod steps;
 
 use common::matrices::Draw;
-use common::{Padded, devices, for_every_element, on_threads};
+use common::{Padded, devices, for_every_element, kernel_devices, on_threads};
 use idlora::cluster::{Axis, Clustering, Desc, Options, Plan, Space, assign_min_size};
 use idlora::reference::cluster as reference;
 use idlora::{Device, Elem, Mat, MatRef};
+use std::sync::OnceLock;
 
 const U: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// Devices that run kernels, set up once.
+fn kernels() -> &'static [Device] {
+    static KERNELS: OnceLock<Vec<Device>> = OnceLock::new();
+    KERNELS.get_or_init(kernel_devices)
+}
+
+/// Every implementation.
+fn all_devices() -> Vec<Device> {
+    devices().into_iter().chain(kernels().iter().cloned()).collect()
+}
 
 fn desc(w: (usize, usize), clusters: usize, min_size: usize, space: Space) -> Desc {
     Desc { rows: w.0, cols: w.1, axis: Axis::Rows, space, clusters, min_size }
@@ -57,32 +69,65 @@ fn points_of(w: &Mat<f64>, space: Space) -> Mat<f64> {
 
 /// How far the implementation's `½‖c_j‖² − ⟨x,c_j⟩` may be off, less what is common to all `j`.
 ///
-/// Dots run over `c_j − μ` in `f32`, with `μ` the mean of the points, or of the centroids in the first step: a partial sum of a
+/// CPU: dots run over `c_j − μ` in `f32`, with `μ` the mean of the points, or of the centroids in the first step: a partial sum of a
 /// strip of 256 columns at worst, the strips, and eight for the lanes, `μ` and `c_j − μ`, each rounding `u·Σ|x||c_j − μ|`.
+///
+/// Kernels, by the header of `kernels/cluster.cu`: `μ` is the mean of the points. A product passes the additions of its lane, 8 a
+/// slot and two slots at most, 5 of the warp, and one per warp of 32 vectors, no shorter than 128 columns; no more than there are
+/// columns. One more for the factor of a point in `f32`, one for `c_j − μ`, and one for terms of second order.
+///
 /// Offsets are sums of `n` terms in `f64`. Returned centroids are rounded to `f32`, which moves half a squared distance by
 /// `u·‖c‖·‖x − c‖`.
-fn score_bound(x: &[f64], c: &[f64], means: &[Vec<f64>]) -> f64 {
-    let roundings = (x.len().min(256) + x.len() / 256 + 10) as f64;
+fn score_bound(device: &Device, x: &[f64], c: &[f64], means: &[Vec<f64>; 2]) -> f64 {
+    let n = x.len();
+    let (roundings, means) = match device {
+        Device::Cpu => (n.min(256) + n / 256 + 10, &means[..]),
+        _ => (n.min(2 * 8 + 5 + n.div_ceil(128)) + 3, &means[..1]),
+    };
     let away: f64 = x.iter().zip(c).map(|(x, c)| (x - c) * (x - c)).sum::<f64>().sqrt();
     let around = |mean: &Vec<f64>| {
         let products = x.iter().zip(c).zip(mean).map(|((x, c), m)| (x * (c - m)).abs()).sum::<f64>();
         let offset = norm(c) + norm(mean);
-        roundings * U * products + 1e-15 * x.len() as f64 * offset * offset
+        roundings as f64 * U * products + 1e-15 * n as f64 * offset * offset
     };
     means.iter().map(around).fold(0.0, f64::max) + U * norm(c) * away
 }
 
-/// Both means that dots may run around.
-fn means(points: &Mat<f64>, centroids: &Mat<f64>) -> Vec<Vec<f64>> {
-    let mean = |m: &Mat<f64>| reference::means(m.as_ref(), &vec![0; m.rows()], 1).into_vec();
-    vec![mean(points), mean(centroids)]
+/// How far the centroid that labels were last taken from may be off the exact mean of its members, which is returned.
+///
+/// CPU: by nothing that counts, sums are `f64`. Kernels: it is the one before plus the mean of the deviations from that, which is
+/// a mean too. With `D` no less than twice any distance from the mean of all points, deviations are at most `D` long; each
+/// rounds by `2u·D`, their sum by `u·D` for each row of its block, and the centroid's own distance from the mean by `u·D`.
+/// Directions: the factor of a point rounds by `u`, `D` is 2, and making a mean of length `l` a unit multiplies by `2/l` at most.
+fn centroid_bound(device: &Device, points: &Mat<f64>, labels: &[u32], j: usize, k: usize, space: Space) -> f64 {
+    if *device == Device::Cpu {
+        return 0.0;
+    }
+    let block = points.rows().div_ceil(128).next_multiple_of(4).clamp(16, 128) as f64;
+    if space == Space::Direction {
+        let length = norm(reference::means(points.as_ref(), labels, k).row(j));
+        return U * ((block + 3.0) * 2.0 + 1.0) * 2.0 / length;
+    }
+    let mean = reference::means(points.as_ref(), &vec![0; points.rows()], 1);
+    let farthest = reference::squared_distances(points.as_ref(), mean.as_ref());
+    U * (block + 3.0) * 2.0 * farthest.data().iter().fold(0.0f64, |max, &x| max.max(x)).sqrt()
 }
 
-/// How far the total cost of an assignment may be off an optimum: each point compares two scores, halves of squares.
-fn cost_bound(points: &Mat<f64>, centroids: &Mat<f64>) -> f64 {
+/// Both means that dots may run around.
+fn means(points: &Mat<f64>, centroids: &Mat<f64>) -> [Vec<f64>; 2] {
+    let mean = |m: &Mat<f64>| reference::means(m.as_ref(), &vec![0; m.rows()], 1).into_vec();
+    [mean(points), mean(centroids)]
+}
+
+/// How far the total cost of an assignment may be off an optimum: each point compares two scores, halves of squares. `off` is how
+/// far each centroid may be off.
+fn cost_bound(device: &Device, points: &Mat<f64>, centroids: &Mat<f64>, off: &[f64]) -> f64 {
     let means = means(points, centroids);
-    let of = |x: &[f64]| (0..centroids.rows()).map(|j| score_bound(x, centroids.row(j), &means)).fold(0.0, f64::max);
-    (0..points.rows()).map(|p| 4.0 * of(points.row(p))).sum()
+    let away = reference::squared_distances(points.as_ref(), centroids.as_ref());
+    let of = |p: usize, j: usize| {
+        score_bound(device, points.row(p), centroids.row(j), &means) + away.row(p)[j].sqrt() * off[j]
+    };
+    (0..points.rows()).map(|p| 4.0 * (0..centroids.rows()).map(|j| of(p, j)).fold(0.0, f64::max)).sum()
 }
 
 fn largest_norm(points: &Mat<f64>) -> f64 {
@@ -90,21 +135,24 @@ fn largest_norm(points: &Mat<f64>) -> f64 {
 }
 
 /// Everything that must hold of a converged clustering without an active minimum size.
-fn check_fixed_point(name: &str, points: &Mat<f64>, got: &Clustering, space: Space) {
+fn check_fixed_point(device: &Device, name: &str, points: &Mat<f64>, got: &Clustering, space: Space) {
     let k = got.sizes.len();
     check_partition(name, points, got, 1);
     let centroids = widened(&got.centroids);
     let distances = reference::squared_distances(points.as_ref(), centroids.as_ref());
     let means = means(points, &centroids);
+    let off: Vec<f64> = (0..k).map(|j| centroid_bound(device, points, &got.labels, j, k, space)).collect();
     for (p, &label) in got.labels.iter().enumerate() {
+        let bound = |j: usize| {
+            score_bound(device, points.row(p), centroids.row(j), &means) + distances.row(p)[j].sqrt() * off[j]
+        };
         let own = distances.row(p)[label as usize];
         for j in 0..k {
-            let bound = score_bound(points.row(p), centroids.row(j), &means)
-                + score_bound(points.row(p), centroids.row(label as usize), &means);
             // Twice, because a score is half a squared distance.
+            let bound = 2.0 * (bound(j) + bound(label as usize));
             assert!(
-                own <= distances.row(p)[j] + 2.0 * bound,
-                "{name}, {space:?}: point {p} sits in {label} at {own:e}, but {j} is at {:e}, bound {bound:e}",
+                own <= distances.row(p)[j] + bound,
+                "{name} on {device}, {space:?}: point {p} sits in {label} at {own:e}, but {j} is at {:e}, bound {bound:e}",
                 distances.row(p)[j]
             );
         }

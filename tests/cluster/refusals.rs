@@ -28,9 +28,15 @@ fn problems_are_refused_by_name() {
 
 #[test]
 fn operands_are_refused_by_name() {
+    for device in all_devices() {
+        operands_are_refused(&device);
+    }
+}
+
+fn operands_are_refused(device: &Device) {
     let data = vec![1.0f32; 60];
     let w = MatRef::new(&data, 20, 3).unwrap();
-    let plan = |space| Plan::new(&Device::Cpu, desc((20, 3), 2, 1, space)).unwrap();
+    let plan = |space| Plan::new(device, desc((20, 3), 2, 1, space)).unwrap();
     let options = Options::default();
     message(plan(Space::Full).run(MatRef::new(&data, 3, 20).unwrap(), &options), &["`w`", "[3, 20]", "[20, 3]"]);
     message(plan(Space::Full).run(w, &Options { max_iterations: 0, ..options }), &["`max_iterations`", "at least 1"]);
@@ -48,7 +54,7 @@ fn operands_are_refused_by_name() {
     message(plan(Space::Direction).run(w, &Options { start, ..options }), &["`start`", "all-zero row 1"]);
 }
 
-fn bad_entries_are_found<T: Elem>() {
+fn bad_entries_are_found<T: Elem>(device: &Device) {
     for (value, text) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
         for (row, col) in [(0, 0), (33, 40), (69, 16)] {
             let mut matrix = Draw::new(1).gaussian(70, 41);
@@ -57,7 +63,7 @@ fn bad_entries_are_found<T: Elem>() {
             for axis in [Axis::Rows, Axis::Cols] {
                 for space in [Space::Full, Space::Direction, Space::Norm] {
                     let desc = Desc { axis, ..desc((70, 41), 2, 1, space) };
-                    let result = Plan::new(&Device::Cpu, desc).unwrap().run(w.view(), &Options::default());
+                    let result = Plan::new(device, desc).unwrap().run(w.view(), &Options::default());
                     message(result, &["`w`", text, &format!("row {row}, column {col}")]);
                 }
             }
@@ -69,13 +75,15 @@ fn bad_entries_are_found<T: Elem>() {
     let w = Padded::<T>::new(&matrix, 2);
     for (axis, text) in [(Axis::Rows, "all-zero row 13"), (Axis::Cols, "all-zero column 21")] {
         let desc = Desc { axis, ..desc((20, 30), 2, 1, Space::Direction) };
-        message(Plan::new(&Device::Cpu, desc).unwrap().run(w.view(), &Options::default()), &["`w`", text]);
+        message(Plan::new(device, desc).unwrap().run(w.view(), &Options::default()), &["`w`", text]);
     }
 }
 
 #[test]
 fn bad_entries() {
-    for_every_element!(bad_entries_are_found());
+    for device in all_devices() {
+        for_every_element!(bad_entries_are_found(&device));
+    }
 }
 
 #[test]

@@ -1,32 +1,40 @@
 //! Steps and fixed points of Lloyd's iteration, against the definitions.
 
 use super::*;
+use idlora::bf16;
 use proptest::prelude::*;
 
-fn lloyd_reaches_a_fixed_point<T: Elem>(rows: usize, cols: usize, k: usize, seed: u64, offset: f64) {
+fn lloyd_reaches_a_fixed_point<T: Elem>(
+    devices: &[Device],
+    rows: usize,
+    cols: usize,
+    k: usize,
+    seed: u64,
+    offset: f64,
+) {
     let w = Padded::<T>::new(&blobs(&mut Draw::new(seed), rows, cols, k + 1, offset), seed as usize % 5);
-    for device in devices() {
+    for device in devices {
         for space in [Space::Full, Space::Direction] {
             let options = Options { max_iterations: 500, tolerance: 0.0, seed, ..Options::default() };
-            let got = cluster(&device, w.view(), desc((rows, cols), k, 1, space), &options);
+            let got = cluster(device, w.view(), desc((rows, cols), k, 1, space), &options);
             assert!(got.info.converged, "{rows}×{cols}, k = {k}, {space:?}: {:?}", got.info);
             let name = format!("{rows}×{cols}, k = {k}, offset {offset}, {:?}", T::DTYPE);
-            check_fixed_point(&name, &points_of(&w.to_f64(), space), &got, space);
+            check_fixed_point(device, &name, &points_of(&w.to_f64(), space), &got, space);
         }
     }
 }
 
 /// One step from given centroids: labels wherever the margin is clear of rounding, and their means.
-fn one_step_matches_the_definition<T: Elem>(rows: usize, cols: usize, k: usize, seed: u64) {
+fn one_step_matches_the_definition<T: Elem>(devices: &[Device], rows: usize, cols: usize, k: usize, seed: u64) {
     let draw = &mut Draw::new(seed);
     let w = Padded::<T>::new(&blobs(draw, rows, cols, k, 0.3), 3);
     let start = Padded::<f32>::new(&blobs(draw, k, cols, k, 0.3), 2);
-    for device in devices() {
+    for device in devices {
         for space in [Space::Full, Space::Direction] {
             let points = points_of(&w.to_f64(), space);
             let centroids = points_of(&start.to_f64(), space);
             let options = Options { max_iterations: 1, start: Some(start.view()), ..Options::default() };
-            let got = cluster(&device, w.view(), desc((rows, cols), k, 1, space), &options);
+            let got = cluster(device, w.view(), desc((rows, cols), k, 1, space), &options);
             assert_eq!(got.info.iterations, 1);
             check_partition("one step", &points, &got, 1);
             check_means("one step", &points, &got, space);
@@ -38,8 +46,8 @@ fn one_step_matches_the_definition<T: Elem>(rows: usize, cols: usize, k: usize, 
             let means = means(&points, &centroids);
             for (p, (&found, &expected)) in got.labels.iter().zip(&labels).enumerate() {
                 let margin = distances.row(p)[found as usize] - distances.row(p)[expected as usize];
-                let bound = 2.0 * score_bound(points.row(p), centroids.row(expected as usize), &means)
-                    + 2.0 * score_bound(points.row(p), centroids.row(found as usize), &means);
+                let bound = 2.0 * score_bound(device, points.row(p), centroids.row(expected as usize), &means)
+                    + 2.0 * score_bound(device, points.row(p), centroids.row(found as usize), &means);
                 assert!(margin <= bound, "{rows}×{cols}: point {p} in {found}, not {expected}: {margin:e} > {bound:e}");
             }
         }
@@ -64,13 +72,13 @@ fn near_ties_are_decided<T: Elem>(cols: usize, seed: u64) {
         }
     }
     let w = Padded::<T>::new(&w, 1);
-    for device in devices() {
+    for device in all_devices() {
         let options = Options { max_iterations: 1, start: Some(start.view()), ..Options::default() };
         let got = cluster(&device, w.view(), desc((rows, cols), k, 1, Space::Full), &options);
         let points = w.to_f64();
         let distances = reference::squared_distances(points.as_ref(), centroids.as_ref());
         let means = means(&points, &centroids);
-        let bound = |p: usize, j: u32| 2.0 * score_bound(points.row(p), centroids.row(j as usize), &means);
+        let bound = |p: usize, j: u32| 2.0 * score_bound(&device, points.row(p), centroids.row(j as usize), &means);
         for (p, (&found, expected)) in got.labels.iter().zip(reference::nearest(distances.as_ref())).enumerate() {
             let margin = distances.row(p)[found as usize] - distances.row(p)[expected as usize];
             assert!(margin <= bound(p, found) + bound(p, expected), "{cols} columns: point {p}, off by {margin:e}");
@@ -91,13 +99,13 @@ proptest! {
     #[test]
     fn a_converged_clustering_is_a_fixed_point((rows, cols) in rows_and_cols(), k in 1usize..9, seed in 0u64..1000, offset in prop_oneof![Just(0.0), Just(3.0)]) {
         let k = k.min(rows);
-        for_every_element!(lloyd_reaches_a_fixed_point(rows, cols, k, seed, offset));
+        for_every_element!(lloyd_reaches_a_fixed_point(&devices(), rows, cols, k, seed, offset));
     }
 
     #[test]
     fn one_step_from_given_centroids((rows, cols) in rows_and_cols(), k in 1usize..20, seed in 0u64..1000) {
         let k = k.min(rows);
-        for_every_element!(one_step_matches_the_definition(rows, cols, k, seed));
+        for_every_element!(one_step_matches_the_definition(&devices(), rows, cols, k, seed));
     }
 }
 
@@ -115,7 +123,7 @@ fn inertia_survives_an_offset() {
     let mut w = Draw::new(12).gaussian(rows, cols);
     w.data_mut().iter_mut().for_each(|x| *x = 4096.0 + (*x * 4.0).round() / 1024.0);
     let w = Padded::<f32>::new(&w, 1);
-    for device in devices() {
+    for device in all_devices() {
         let options = Options { max_iterations: 2, ..Options::default() };
         let got = cluster(&device, w.view(), desc((rows, cols), k, 1, Space::Full), &options);
         let points = w.to_f64();
@@ -130,14 +138,59 @@ fn inertia_survives_an_offset() {
 /// Larger than any block, wide dynamic range between rows, an offset that all rows share.
 #[test]
 fn long_rows_with_an_offset() {
-    for_every_element!(lloyd_reaches_a_fixed_point(300, 2600, 7, 3, 2.0));
+    for_every_element!(lloyd_reaches_a_fixed_point(&devices(), 300, 2600, 7, 3, 2.0));
+}
+
+/// Shapes around the tiles of `kernels/cluster.cu`: 4 rows a tile and 16 a block, more from 2,049 points on; 4 centroids whose dots
+/// are taken at a time; vectors of 4 and 8 columns, 32 and 512 of them, and as many in a second slot; and beyond one step's
+/// shared memory or slots, labels and sums apart, 16 centroids a pass.
+const KERNEL_SHAPES: [(usize, usize, usize); 17] = [
+    (1, 1, 1),
+    (3, 7, 2),
+    (4, 8, 4),
+    (5, 9, 5),
+    (15, 127, 3),
+    (16, 128, 4),
+    (17, 129, 5),
+    (33, 255, 8),
+    (31, 256, 9),
+    (47, 257, 1),
+    (64, 33, 13),
+    (2060, 5, 3),
+    (20, 2050, 3),
+    (22, 4100, 2),
+    (9, 8200, 3),
+    (40, 1510, 19),
+    (34, 1400, 33),
+];
+
+fn kernel_shapes<T: Elem>() {
+    for (seed, (rows, cols, k)) in KERNEL_SHAPES.into_iter().enumerate() {
+        one_step_matches_the_definition::<T>(kernels(), rows, cols, k, seed as u64);
+        if rows * cols < 10_000 {
+            let offset = if seed % 2 == 0 { 0.0 } else { 3.0 };
+            lloyd_reaches_a_fixed_point::<T>(kernels(), rows, cols, k, seed as u64, offset);
+        }
+    }
+}
+
+#[test]
+fn kernels_step_around_the_edges_of_tiles() {
+    for_every_element!(kernel_shapes());
+}
+
+/// Rows whose labels and sums are taken apart, to the end.
+#[test]
+fn kernels_of_long_rows_reach_a_fixed_point() {
+    lloyd_reaches_a_fixed_point::<f32>(kernels(), 24, 4100, 3, 1, 2.0);
+    lloyd_reaches_a_fixed_point::<bf16>(kernels(), 40, 1510, 19, 2, 0.0);
 }
 
 /// Exact ties go to the lowest cluster, and where one of several equal points must move, to the lowest point.
 #[test]
 fn ties_go_to_the_lowest() {
     let w = Padded::<f32>::new(&Mat::from_vec(vec![-1.0, 0.0, 1.0, 0.0], 4, 1).unwrap(), 0);
-    for device in devices() {
+    for device in all_devices() {
         for start in [[-1.0, 1.0], [1.0, -1.0]] {
             let start = Padded::<f32>::new(&Mat::from_vec(start.to_vec(), 2, 1).unwrap(), 0);
             let options = Options { max_iterations: 1, start: Some(start.view()), ..Options::default() };
@@ -154,7 +207,7 @@ fn fewer_distinct_points_than_clusters<T: Elem>(distinct: usize, copies: usize, 
     let rows = distinct * copies;
     let data = (0..rows).flat_map(|i| seeds.row(i % distinct).to_vec()).collect();
     let w = Padded::<T>::new(&Mat::from_vec(data, rows, 19).unwrap(), 1);
-    for device in devices() {
+    for device in all_devices() {
         for space in [Space::Full, Space::Direction] {
             let got = cluster(&device, w.view(), desc((rows, 19), k, 1, space), &Options::default());
             let points = points_of(&w.to_f64(), space);
@@ -183,13 +236,13 @@ fn empty_clusters_restart_at_the_farthest_point() {
     w.row_mut(17).iter_mut().for_each(|x| *x += 5.0);
     let start = Mat::from_vec([vec![0.0; 6], vec![1e3; 6]].concat(), 2, 6).unwrap();
     let (w, start) = (Padded::<f32>::new(&w, 0), Padded::<f32>::new(&start, 0));
-    for device in devices() {
+    for device in all_devices() {
         let options = Options { start: Some(start.view()), ..Options::default() };
         let got = cluster(&device, w.view(), desc((50, 6), 2, 1, Space::Full), &options);
         assert_eq!((got.info.repaired, got.info.converged), (1, true), "{:?}", got.info);
         assert_eq!(got.sizes, [49, 1]);
         assert_eq!(got.labels[17], 1);
-        check_fixed_point("repaired", &w.to_f64(), &got, Space::Full);
+        check_fixed_point(&device, "repaired", &w.to_f64(), &got, Space::Full);
         // A larger minimum size fills the cluster at the least cost instead.
         let got = cluster(&device, w.view(), desc((50, 6), 2, 5, Space::Full), &options);
         assert_eq!((got.info.repaired, got.info.converged), (0, true), "{:?}", got.info);
@@ -197,10 +250,34 @@ fn empty_clusters_restart_at_the_farthest_point() {
     }
 }
 
+/// A restart that robs another cluster of its last point, which then restarts too; and two restarts at once. Step by step as on the CPU.
+#[test]
+fn restarts_repeat_and_come_together() {
+    // So many that centroids which moved too far, or not far enough, change labels at the next step.
+    let draw = &mut Draw::new(5);
+    let points = (0..60).map(|_| 1.5 * draw.uniform()).chain([10.0]).collect();
+    let w = Padded::<f32>::new(&Mat::from_vec(points, 61, 1).unwrap(), 0);
+    for start in [[0.0, 6.0, 1e3], [0.375, 1e3, -1e3]] {
+        let start = Padded::<f32>::new(&Mat::from_vec(start.to_vec(), 3, 1).unwrap(), 0);
+        for max_iterations in 1..5 {
+            let options = Options { max_iterations, tolerance: 0.0, start: Some(start.view()), ..Options::default() };
+            let run = |device: &Device| {
+                let got = cluster(device, w.view(), desc((61, 1), 3, 1, Space::Full), &options);
+                (got.labels, got.info.iterations, got.info.converged, got.info.repaired, got.info.constrained)
+            };
+            let expected = run(&Device::Cpu);
+            assert_eq!(expected.3, 2);
+            for device in all_devices() {
+                assert_eq!(run(&device), expected, "{device}, {max_iterations} steps");
+            }
+        }
+    }
+}
+
 #[test]
 fn iteration_limits_are_reported() {
     let w = Padded::<f32>::new(&Draw::new(2).gaussian(400, 10), 0);
-    for device in devices() {
+    for device in all_devices() {
         let run = |max_iterations, tolerance| {
             let options = Options { max_iterations, tolerance, ..Options::default() };
             cluster(&device, w.view(), desc((400, 10), 8, 1, Space::Full), &options).info
@@ -221,9 +298,11 @@ fn seeding_prefers_far_points() {
         w.row_mut(i)[i / 40] += 1e4;
     }
     let w = Padded::<f32>::new(&w, 0);
-    for seed in 0..50 {
-        let options = Options { max_iterations: 1, seed, ..Options::default() };
-        let got = cluster(&Device::Cpu, w.view(), desc((60, 3), 3, 1, Space::Full), &options);
-        assert_eq!(got.sizes, [20, 20, 20], "seed {seed}");
+    for device in all_devices() {
+        for seed in 0..50 {
+            let options = Options { max_iterations: 1, seed, ..Options::default() };
+            let got = cluster(&device, w.view(), desc((60, 3), 3, 1, Space::Full), &options);
+            assert_eq!(got.sizes, [20, 20, 20], "seed {seed}");
+        }
     }
 }

@@ -1,11 +1,41 @@
 //! What a truncated pivoted QR must satisfy, checked against residuals formed explicitly in f64.
 
+use super::{devices, kernel_devices};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::qr as reference;
 use idlora::{Device, Elem, Mat, MatRef};
 
 /// Unit roundoff of `f64`, in which everything accumulates.
 pub const U: f64 = f64::EPSILON / 2.0;
+
+pub const SKETCH: Tier = Tier::Sketch { oversampling: 8 };
+pub const GREEDY: [Tier; 2] = [Tier::Gram, Tier::Exact];
+pub const TIERS: [Tier; 3] = [Tier::Gram, Tier::Exact, SKETCH];
+
+/// What the common suites ask of devices that run kernels; `qr_gram` and `qr_sketch` are the suites of their other tiers, whose
+/// rounding is another.
+pub const KERNEL_TIERS: &[Tier] = &[Tier::Exact];
+
+/// Every device with each of `tiers` that it has.
+pub fn cases(tiers: &[Tier]) -> Vec<(Device, Tier)> {
+    let kernel = kernel_devices().into_iter().map(|device| (device, KERNEL_TIERS));
+    let all = devices().into_iter().map(|device| (device, &TIERS[..])).chain(kernel);
+    all.flat_map(|(device, has)| {
+        tiers.iter().filter(|tier| has.contains(tier)).map(move |&tier| (device.clone(), tier))
+    })
+    .collect()
+}
+
+/// Whether there is time for every case: kernels run on a machine that is slow.
+pub fn thorough(device: &Device) -> bool {
+    *device == Device::Cpu
+}
+
+/// The devices that have all of `tiers`.
+pub fn with_all(tiers: &[Tier]) -> Vec<Device> {
+    let kernel = if tiers.iter().all(|tier| KERNEL_TIERS.contains(tier)) { kernel_devices() } else { Vec::new() };
+    devices().into_iter().chain(kernel).collect()
+}
 
 pub fn factor<T: Elem>(device: &Device, w: MatRef<'_, T>, rank: usize, tier: Tier, stop: &Stop) -> Factor {
     let plan = Plan::new(device, Desc { cols: w.cols(), rank, tier, seed: 3 }).unwrap();

@@ -17,18 +17,70 @@ pub fn devices() -> Vec<Device> {
     vec![Device::Cpu]
 }
 
-/// Every device that runs kernels, for operations that have some. A skip is printed; `REQUIRE_NVRTC` makes it a failure.
+/// Whether a kind of device must be there, by the list in `IDLORA_REQUIRE`, such as `vm,cuda`.
+fn required(kind: &str) -> bool {
+    let list = std::env::var("IDLORA_REQUIRE").unwrap_or_default();
+    list.split(',').any(|name| name == kind || name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':')))
+}
+
+/// Every device that runs kernels, for operations that have some. A skip is printed; `IDLORA_REQUIRE` makes it a failure, and
+/// for the virtual machine `REQUIRE_NVRTC` does, too.
 pub fn kernel_devices() -> Vec<Device> {
-    #[cfg(feature = "vm")]
-    {
-        let vm = idlora::vm::Vm::default();
-        match vm.probe() {
-            Ok(()) => return vec![Device::Vm(vm)],
-            Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-            Err(error) => println!("skipped: {error}"),
+    let vm_required = required("vm") || cfg!(feature = "vm") && std::env::var_os("REQUIRE_NVRTC").is_some();
+    let mut devices = Vec::new();
+    for (kind, found, required) in [("vm", machine(), vm_required), ("cuda", cuda_devices(), required("cuda"))] {
+        match found {
+            Ok(found) => devices.extend(found),
+            Err(reason) if required => panic!("`{kind}` is required: {reason}"),
+            Err(reason) => println!("skipped: {reason}"),
         }
     }
-    Vec::new()
+    devices
+}
+
+#[cfg(not(feature = "vm"))]
+fn machine() -> Result<Vec<Device>, String> {
+    Err("`vm` is not in this build".to_owned())
+}
+
+/// A virtual machine of its own for every caller: some count its launches.
+#[cfg(feature = "vm")]
+fn machine() -> Result<Vec<Device>, String> {
+    let vm = idlora::vm::Vm::default();
+    vm.probe().map(|()| vec![Device::Vm(vm)]).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_devices() -> Result<Vec<Device>, String> {
+    Err("`cuda` is not in this build".to_owned())
+}
+
+/// Every CUDA device that opens; opened once for the process, because the driver may have to compile all kernels.
+#[cfg(feature = "cuda")]
+fn cuda_devices() -> Result<Vec<Device>, String> {
+    use idlora::cuda::Cuda;
+    static OPENED: std::sync::OnceLock<Result<Vec<Device>, String>> = std::sync::OnceLock::new();
+    let open = |ordinal| {
+        let cuda = Cuda::new(ordinal)?;
+        cuda.probe()?;
+        Ok::<_, idlora::Error>(Device::Cuda(cuda))
+    };
+    let opened = OPENED.get_or_init(|| {
+        let count = Cuda::count().map_err(|error| error.to_string())?;
+        let (mut devices, mut reasons) = (Vec::new(), Vec::new());
+        for ordinal in 0..count {
+            open(ordinal).map_or_else(|error| reasons.push(error.to_string()), |device| devices.push(device));
+        }
+        if devices.is_empty() && reasons.is_empty() {
+            reasons.push("the driver has no device".to_owned());
+        }
+        if devices.is_empty() {
+            return Err(reasons.join("; "));
+        }
+        reasons.iter().for_each(|reason| println!("skipped: {reason}"));
+        Ok(devices)
+    });
+    opened.clone()
 }
 
 /// Runs `$property::<T>` for every element type.

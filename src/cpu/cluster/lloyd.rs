@@ -5,18 +5,31 @@ use super::centres::Centres;
 use super::points::Points;
 use super::step::{Step, argmin};
 use super::sums::inertia;
-use crate::cluster::{Info, Options, Space};
+use crate::cluster::{Clustering, Info, Options, Space};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::mat::{Mat, zeroed};
 use pulp::Arch;
 
 /// A partition, in the units of the points.
-pub(super) struct Partition {
-    pub(super) labels: Vec<u32>,
-    pub(super) centroids: Mat<f64>,
-    pub(super) sizes: Vec<usize>,
-    pub(super) info: Info,
+pub(crate) struct Partition {
+    pub(crate) labels: Vec<u32>,
+    pub(crate) centroids: Mat<f64>,
+    pub(crate) sizes: Vec<usize>,
+    pub(crate) info: Info,
+}
+
+impl Partition {
+    /// The partition in the units of `W`, which the points are times `2^exponent`.
+    pub(crate) fn scaled_back(self, exponent: i32) -> Result<Clustering> {
+        let back = 2f64.powi(-exponent);
+        let mut centroids: Mat<f32> = Mat::zeros(self.centroids.rows(), self.centroids.cols())?;
+        for (to, from) in centroids.data_mut().iter_mut().zip(self.centroids.data()) {
+            *to = (from * back) as f32;
+        }
+        let info = Info { inertia: self.info.inertia * back * back, ..self.info };
+        Ok(Clustering { labels: self.labels, centroids, sizes: self.sizes, info })
+    }
 }
 
 /// What an iteration goes by.
@@ -57,7 +70,7 @@ pub(super) fn iterate<T: Elem>(
         let means = step.sums.means(&step.sizes)?;
         if iteration == 1 {
             let mean = overall_mean(&means, &step.sizes)?;
-            least_movement = rules.options.tolerance * variance(points, &mean);
+            least_movement = rules.options.tolerance * variance(&points.squares, &mean);
             centres.set_mean(arch, mean)?;
         }
         let next = in_space(rules.space, means, &centroids);
@@ -77,7 +90,7 @@ pub(super) fn iterate<T: Elem>(
 }
 
 /// Means as centroids: of unit length for directions. Members that cancel leave no direction: the old one stays.
-fn in_space(space: Space, mut means: Mat<f64>, old: &Mat<f64>) -> Mat<f64> {
+pub(crate) fn in_space(space: Space, mut means: Mat<f64>, old: &Mat<f64>) -> Mat<f64> {
     if space == Space::Direction {
         for j in 0..means.rows() {
             let norm = means.row(j).iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -102,8 +115,8 @@ fn overall_mean(means: &Mat<f64>, sizes: &[usize]) -> Result<Vec<f64>> {
 }
 
 /// Mean over the coordinates of their variance over the points: what scikit-learn's tolerance is relative to.
-fn variance<T: Elem>(points: &Points<'_, T>, mean: &[f64]) -> f64 {
-    let square = points.squares.iter().sum::<f64>() / points.count() as f64;
+pub(crate) fn variance(squares: &[f64], mean: &[f64]) -> f64 {
+    let square = squares.iter().sum::<f64>() / squares.len() as f64;
     (square - mean.iter().map(|x| x * x).sum::<f64>()).max(0.0) / mean.len() as f64
 }
 
@@ -153,39 +166,52 @@ fn restart<T: Elem>(
     own.data_mut().iter_mut().zip(centroids.data()).for_each(|(to, &c)| *to = c as f32);
     let mut distances: Vec<f64> = zeroed("distances", points.count())?;
     points.squared_distances(arch, &mut distances, |p| own.row(labels[p] as usize))?;
-    let mut restarted = 0;
+    let restarts = restarts(empty, &mut distances, &points.squares);
+    for &(j, farthest) in &restarts {
+        let point = points.point(farthest)?;
+        centroids.row_mut(j).iter_mut().zip(&point).for_each(|(c, &x)| *c = f64::from(x));
+    }
+    Ok(restarts.len())
+}
+
+/// Empty clusters, each with the farthest point that no other takes, as long as one is off its centroid by more than rounding.
+/// `distances` are squared, `squares` those of the points' norms.
+pub(crate) fn restarts(
+    empty: impl Iterator<Item = usize>,
+    distances: &mut [f64],
+    squares: &[f64],
+) -> Vec<(usize, usize)> {
+    let mut restarts = Vec::new();
     for j in empty {
         let farthest = (1..distances.len()).fold(0, |best, p| if distances[p] > distances[best] { p } else { best });
         let rounding = 2.0 * f64::from(f32::EPSILON);
-        if distances[farthest] <= rounding * rounding * points.squares[farthest] {
+        if distances[farthest] <= rounding * rounding * squares[farthest] {
             break;
         }
-        let point = points.point(farthest)?;
-        centroids.row_mut(j).iter_mut().zip(&point).for_each(|(c, &x)| *c = f64::from(x));
         distances[farthest] = 0.0;
-        restarted += 1;
+        restarts.push((j, farthest));
     }
-    Ok(restarted)
+    restarts
 }
 
 /// The labels of least cost with no cluster short; `short` becomes whether the nearest ones, which they else are, leave one so.
 ///
 /// Scores are half the squared distances less a term of the point alone, which no assignment changes.
-fn least_labels(scores: &Mat<f64>, min_size: usize, short: &mut bool) -> Vec<u32> {
+pub(crate) fn least_labels(scores: &Mat<f64>, min_size: usize, short: &mut bool) -> Vec<u32> {
     let nearest: Vec<u32> = scores.as_ref().iter_rows().map(argmin).collect();
     *short = falls_short(&nearest, scores.cols(), min_size);
     if *short { assign_min_size(scores.as_ref(), min_size) } else { nearest }
 }
 
 /// Whether some cluster would hold fewer than `min_size` points.
-fn falls_short(labels: &[u32], k: usize, min_size: usize) -> bool {
+pub(crate) fn falls_short(labels: &[u32], k: usize, min_size: usize) -> bool {
     let mut missing = vec![min_size; k];
     labels.iter().for_each(|&label| missing[label as usize] = missing[label as usize].saturating_sub(1));
     missing.iter().any(|&missing| missing > 0)
 }
 
 /// Points per label.
-fn sizes(labels: &[u32], k: usize) -> Result<Vec<usize>> {
+pub(crate) fn sizes(labels: &[u32], k: usize) -> Result<Vec<usize>> {
     let mut sizes = zeroed("sizes", k)?;
     labels.iter().for_each(|&label| sizes[label as usize] += 1);
     Ok(sizes)

@@ -8,15 +8,16 @@ mod assign;
 mod centres;
 mod codes;
 mod dots;
-mod lloyd;
+pub(crate) mod lloyd;
 mod measure;
 mod norm;
 mod points;
-mod seeding;
+pub(crate) mod seeding;
 mod step;
 mod sums;
 
 pub(crate) use assign::assign_min_size;
+pub(crate) use points::transposed;
 
 use crate::cluster::{Axis, Clustering, Desc, Info, OP, Options, Space};
 use crate::elem::Elem;
@@ -40,7 +41,7 @@ pub(crate) fn run<T: Elem>(desc: &Desc, w: MatRef<'_, T>, options: &Options<'_>)
     let arch = Arch::new();
     let transpose = match desc.axis {
         Axis::Rows => None,
-        Axis::Cols => Some(points::transposed(w)?),
+        Axis::Cols => Some(transposed(w)?),
     };
     let rows = transpose.as_ref().map_or(w, Mat::as_ref);
     let measure = Measure::of(arch, rows)?;
@@ -48,16 +49,22 @@ pub(crate) fn run<T: Elem>(desc: &Desc, w: MatRef<'_, T>, options: &Options<'_>)
         return Err(non_finite("w", w));
     }
     if desc.space == Space::Norm {
-        return by_norm(desc, &measure);
+        return by_norm(desc, &measure.squares);
     }
-    if desc.space == Space::Direction
-        && let Some(p) = measure.squares.iter().position(|&square| square == 0.0)
-    {
-        let kind = if desc.axis == Axis::Rows { "row" } else { "column" };
-        let reason = format!("has no direction in its all-zero {kind} {p}; cluster by full vectors or norms");
-        return Err(Error::operand(OP, "w", reason));
-    }
+    check_directions(desc, &measure.squares)?;
     by_lloyd(arch, desc, rows, &measure, options)
+}
+
+/// Refuses points without a direction where those are compared.
+pub(crate) fn check_directions(desc: &Desc, squares: &[f64]) -> Result<()> {
+    match squares.iter().position(|&square| square == 0.0) {
+        Some(p) if desc.space == Space::Direction => {
+            let kind = if desc.axis == Axis::Rows { "row" } else { "column" };
+            let reason = format!("has no direction in its all-zero {kind} {p}; cluster by full vectors or norms");
+            Err(Error::operand(OP, "w", reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first entry of `w`, row by row, that is NaN or infinite; there is one.
@@ -69,7 +76,7 @@ pub(crate) fn non_finite<T: Elem>(operand: &str, w: MatRef<'_, T>) -> Error {
 }
 
 /// The power of two that brings the largest entry into `[1, 2)`, or less where starting centroids are far larger still.
-fn common_exponent(max: f32, start: Option<MatRef<'_, f32>>) -> i32 {
+pub(crate) fn common_exponent(max: f32, start: Option<MatRef<'_, f32>>) -> i32 {
     let exponent = |x: f32| if x == 0.0 { 0 } else { (f64::from(x).to_bits() >> 52) as i32 - 1023 };
     let start = start.map_or(0.0, |start| start.iter_rows().flatten().fold(0.0f32, |max, x| max.max(x.abs())));
     let fit = -exponent(max);
@@ -90,18 +97,11 @@ fn by_lloyd<T: Elem>(
         None => seeding::plus_plus(arch, &points, desc.clusters, options.seed)?,
     };
     let rules = lloyd::Rules { space: desc.space, min_size: desc.min_size, options };
-    let partition = lloyd::iterate(arch, &points, start, &rules)?;
-    let back = 2f64.powi(-exponent);
-    let mut centroids: Mat<f32> = Mat::zeros(desc.clusters, points.dim())?;
-    for (to, from) in centroids.data_mut().iter_mut().zip(partition.centroids.data()) {
-        *to = (from * back) as f32;
-    }
-    let info = Info { inertia: partition.info.inertia * back * back, ..partition.info };
-    Ok(Clustering { labels: partition.labels, centroids, sizes: partition.sizes, info })
+    lloyd::iterate(arch, &points, start, &rules)?.scaled_back(exponent)
 }
 
 /// The caller's centroids in the units of the points.
-fn starting_centroids(start: MatRef<'_, f32>, space: Space, exponent: i32) -> Result<Mat<f64>> {
+pub(crate) fn starting_centroids(start: MatRef<'_, f32>, space: Space, exponent: i32) -> Result<Mat<f64>> {
     let scale = 2f64.powi(exponent);
     let mut centroids: Mat<f64> = Mat::zeros(start.rows(), start.cols())?;
     for j in 0..start.rows() {
@@ -118,8 +118,9 @@ fn starting_centroids(start: MatRef<'_, f32>, space: Space, exponent: i32) -> Re
     Ok(centroids)
 }
 
-fn by_norm(desc: &Desc, measure: &Measure) -> Result<Clustering> {
-    let norms: Vec<f64> = measure.squares.iter().map(|square| square.sqrt()).collect();
+/// Clusters points by their norms alone, given the squares of those.
+pub(crate) fn by_norm(desc: &Desc, squares: &[f64]) -> Result<Clustering> {
+    let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
     let labels = norm::partition(&norms, desc.clusters, desc.min_size)?;
     let mut sizes: Vec<usize> = zeroed("sizes", desc.clusters)?;
     let mut means: Vec<f64> = zeroed("means", desc.clusters)?;

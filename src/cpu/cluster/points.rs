@@ -159,7 +159,7 @@ fn squared_distance(x: &[f32], factor: f32, c: &[f32]) -> f64 {
 }
 
 /// `wᵀ`, contiguous: columns become rows, tile by tile.
-pub(super) fn transposed<T: Elem>(w: MatRef<'_, T>) -> Result<Mat<T>> {
+pub(crate) fn transposed<T: Elem>(w: MatRef<'_, T>) -> Result<Mat<T>> {
     const TILE: usize = 32;
     let (rows, cols) = w.shape();
     let mut out = Vec::new();

@@ -11,13 +11,13 @@ use pulp::Arch;
 /// nearest one before it. Where all points coincide with a centroid already, the lowest not yet taken. `k` passes over `W`.
 pub(super) fn plus_plus<T: Elem>(arch: Arch, points: &Points<'_, T>, k: usize, seed: u64) -> Result<Mat<f64>> {
     let m = points.count();
-    let mut stream = Stream::new(seed, Use::Seeding);
+    let (first, uniforms) = draws(m, k, seed)?;
     let mut centroids: Mat<f64> = Mat::zeros(k, points.dim())?;
     let mut nearest: Vec<f64> = zeroed("distances", m)?;
     let mut latest: Vec<f64> = zeroed("distances", m)?;
     let mut taken: Vec<bool> = zeroed("seeds", m)?;
     nearest.fill(f64::INFINITY);
-    let mut p = stream.below(m as u64) as usize;
+    let mut p = first as usize;
     for j in 0..k {
         taken[p] = true;
         let point = points.point(p)?;
@@ -27,13 +27,23 @@ pub(super) fn plus_plus<T: Elem>(arch: Arch, points: &Points<'_, T>, k: usize, s
         }
         points.squared_distances(arch, &mut latest, |_| &point)?;
         nearest.iter_mut().zip(&latest).for_each(|(old, new)| *old = old.min(*new));
-        p = draw(&nearest, &taken, stream.uniform());
+        p = draw(&nearest, &taken, uniforms[j + 1]);
     }
     Ok(centroids)
 }
 
+/// What the seed decides: the first of `m` points, and for each of the `k` seeds (but for the first, whose entry is 0) the fraction at
+/// which it is drawn. Every backend draws these.
+pub(crate) fn draws(m: usize, k: usize, seed: u64) -> Result<(u32, Vec<f64>)> {
+    let mut stream = Stream::new(seed, Use::Seeding);
+    let first = stream.below(m as u64) as u32;
+    let mut uniforms: Vec<f64> = zeroed("draws", k)?;
+    uniforms.iter_mut().skip(1).for_each(|at| *at = stream.uniform());
+    Ok((first, uniforms))
+}
+
 /// The point at fraction `at` of the sum of `weights`; one of weight zero only if all are.
-fn draw(weights: &[f64], taken: &[bool], at: f64) -> usize {
+pub(crate) fn draw(weights: &[f64], taken: &[bool], at: f64) -> usize {
     let target = at * weights.iter().sum::<f64>();
     let mut sum = 0.0;
     let mut last = None;
