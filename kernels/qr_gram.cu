@@ -135,17 +135,19 @@ __device__ __forceinline__ void multiply(Sums &sums, uint4 *a, uint4 *b, unsigne
 #pragma unroll
     for (unsigned k = 0; k < ROW_ELEMENTS / 16; ++k) {
         if (k >= steps) break;
-        unsigned rows[TILES_DOWN][4], columns[TILES_ACROSS / 2][4];
+        uint4 rows[TILES_DOWN], columns[TILES_ACROSS / 2];
 #pragma unroll
-        for (int m = 0; m < TILES_DOWN; ++m) ldmatrix(rows[m], swizzled(a, 16 * m + lane % 16, 2 * k + lane / 16));
+        for (int m = 0; m < TILES_DOWN; ++m) rows[m] = ldmatrix_x4(swizzled(a, 16 * m + lane % 16, 2 * k + lane / 16));
 #pragma unroll
         for (int n = 0; n < TILES_ACROSS / 2; ++n)
-            ldmatrix(columns[n], swizzled(b, 16 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+            columns[n] = ldmatrix_x4(swizzled(b, 16 * n + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
 #pragma unroll
         for (int m = 0; m < TILES_DOWN; ++m)
 #pragma unroll
-            for (int n = 0; n < TILES_ACROSS; ++n)
-                Elem::mma(chunk[m][n], rows[m], columns[n / 2][2 * (n % 2)], columns[n / 2][2 * (n % 2) + 1]);
+            for (int n = 0; n < TILES_ACROSS; ++n) {
+                const uint4 &pair = columns[n / 2];
+                Elem::mma(chunk[m][n], rows[m], n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y);
+            }
     }
 #pragma unroll
     for (int m = 0; m < TILES_DOWN; ++m)

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::bounds::{backward_bounds, stored};
-use common::branch::{DOWNS, Exact, Forward, GATES, Problem, assert_within, desc, zeros};
-use common::{Padded, devices, for_every_element, on_threads};
+use common::branch::{DOWNS, Exact, GATES, Problem, desc, zeros};
+use common::gradients::{assert_backward, run, scattered};
+use common::{Padded, devices, for_every_element, kernel_devices, on_threads};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Gradients, InputGradient, Plan};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Mat, bf16};
@@ -45,17 +45,6 @@ fn reference_gradients(exact: &Exact) -> reference::Gradients {
     let (adapter, x) = (exact.adapter(), exact.x());
     let a = reference::gates(&adapter, x.as_ref(), exact.input());
     reference::backward(&adapter, x.as_ref(), a.as_ref(), exact.input(), exact.factors(), exact.g.as_ref())
-}
-
-/// `dY0 = G` with `dX` added at the chosen columns.
-fn scattered(g: &Mat<f64>, dx: &Mat<f64>, skeleton: &[u32]) -> Mat<f64> {
-    let mut out = g.clone();
-    for t in 0..g.rows() {
-        for (&column, dx) in skeleton.iter().zip(dx.row(t)) {
-            out.row_mut(t)[column as usize] += dx;
-        }
-    }
-    out
 }
 
 #[test]
@@ -128,89 +117,16 @@ fn the_scattered_gradient_is_the_derivative_of_the_papers_formula() {
     }
 }
 
-/// What the backward produced.
-struct Found<T> {
-    b: Padded<f32>,
-    gate: Padded<f32>,
-    /// `dY0` or `dX`.
-    input: Padded<T>,
-    h: Option<Padded<T>>,
+thread_local! {
+    /// Every implementation, loaded once for all cases.
+    static DEVICES: Vec<Device> = devices().into_iter().chain(kernel_devices()).collect();
 }
 
-/// Runs the backward; `scatter` or separate; into `start` where it accumulates, else into poisoned buffers.
-fn run<T: Elem>(
-    device: &Device,
-    problem: &Problem<T>,
-    forward: &Forward<T>,
-    scatter: bool,
-    start: Option<(&Padded<f32>, &Padded<f32>)>,
-) -> Found<T> {
-    let (tokens, desc) = (problem.tokens(), problem.desc);
-    let poisoned = |of: &Padded<f32>| Padded::poisoned(of.view().rows(), of.view().cols(), 3);
-    let (mut b, mut gate) = match start {
-        Some((b, gate)) => (b.clone(), gate.clone()),
-        None => (poisoned(&problem.b), poisoned(&problem.gate)),
-    };
-    let mut input = if scatter { problem.g.clone() } else { Padded::poisoned(tokens, problem.width(), 2) };
-    let mut h = desc.gate.reads_input().then(|| Padded::poisoned(tokens, desc.cols, 1));
-    let plan = Plan::new(device, desc).unwrap();
-    let gradients = Gradients {
-        b: b.view_mut(),
-        gate: gate.view_mut(),
-        h_gate: h.as_mut().map(Padded::view_mut),
-        accumulate: start.is_some(),
-    };
-    let to = if scatter {
-        InputGradient::Scatter(input.view_mut())
-    } else {
-        InputGradient::Separate { g: problem.g.view(), dx: input.view_mut() }
-    };
-    plan.backward(&problem.parameters(), &problem.layer(), forward.saved(), to, gradients).unwrap();
-    for padded in [&b, &gate] {
-        padded.assert_guards();
-    }
-    input.assert_guards();
-    h.iter().for_each(Padded::assert_guards);
-    problem.g.assert_guards();
-    Found { b, gate, input, h }
-}
-
+/// On every device, from what the CPU's forward saves: kernels have no explicit down-projection, and their backward needs none.
 fn backward_is_the_references<T: Elem>(desc: Desc, tokens: usize, dropout: Option<Dropout>, seed: u64) {
-    for device in devices() {
-        let problem = Problem::<T>::random(desc, tokens, dropout, seed);
-        let what = format!("{:?} {desc:?} t {tokens} {dropout:?}", T::DTYPE);
-        let forward = problem.forward(&device, true);
-        let exact = problem.exact();
-        let (x, a) = (forward.x.to_f64(), forward.a.to_f64());
-        let expected = reference::backward(
-            &exact.adapter(),
-            x.as_ref(),
-            a.as_ref(),
-            exact.input(),
-            exact.factors(),
-            exact.g.as_ref(),
-        );
-        let bounds = backward_bounds(&exact, &x, &a);
-        let found = run(&device, &problem, &forward, false, None);
-        assert_within(&format!("{what}: dB"), &found.b.to_f64(), &expected.b, &bounds.b);
-        assert_within(&format!("{what}: gate gradient"), &found.gate.to_f64(), &expected.parameters, &bounds.gate);
-        let bound = stored::<T>(bounds.x.clone(), &expected.x);
-        assert_within(&format!("{what}: dX"), &found.input.to_f64(), &expected.x, &bound);
-        if let (Some(h), Some(share)) = (&found.h, &expected.h) {
-            let bound = stored::<T>(bounds.h, share);
-            assert_within(&format!("{what}: dH"), &h.to_f64(), share, &bound);
-        }
-
-        let into_g = run(&device, &problem, &forward, true, None);
-        assert_eq!(into_g.b.to_f64(), found.b.to_f64(), "{what}: dB must see G before the scatter");
-        assert_eq!(into_g.gate.to_f64(), found.gate.to_f64(), "{what}");
-        let expected_g = scattered(&exact.g, &expected.x, &exact.skeleton);
-        let wide = scattered(&zeros(tokens, desc.rows), &bounds.x, &exact.skeleton);
-        let mut bound = stored::<T>(wide.clone(), &expected_g);
-        // Other columns stay to the bit.
-        bound.data_mut().iter_mut().zip(wide.data()).for_each(|(b, w)| *b = if *w == 0.0 { 0.0 } else { *b });
-        assert_within(&format!("{what}: dY0"), &into_g.input.to_f64(), &expected_g, &bound);
-    }
+    let problem = Problem::<T>::random(desc, tokens, dropout, seed);
+    let forward = problem.forward(&Device::Cpu, true);
+    DEVICES.with(|devices| devices.iter().for_each(|device| assert_backward(device, &problem, &forward)));
 }
 
 #[test]
@@ -265,10 +181,10 @@ proptest! {
 
 /// Accumulating adds the gradient, rounded once more, to what was there.
 fn accumulating_adds<T: Elem>() {
-    for device in devices() {
+    for device in devices().into_iter().chain(kernel_devices()) {
         for gate in GATES {
             let problem = Problem::<T>::random(Desc { gate, ..desc(40, 11, 6, 3, 2) }, 17, None, 6);
-            let forward = problem.forward(&device, true);
+            let forward = problem.forward(&Device::Cpu, true);
             let once = run(&device, &problem, &forward, false, None);
             let twice = run(&device, &problem, &forward, false, Some((&once.b, &once.gate)));
             let doubled = |a: &Padded<f32>| {
@@ -312,9 +228,9 @@ fn one_and_two_threads_give_the_same_bits() {
 /// The share of dH is optional, and asking for it changes nothing else.
 #[test]
 fn the_share_of_dh_is_optional() {
-    for device in devices() {
+    for device in devices().into_iter().chain(kernel_devices()) {
         let problem = Problem::<bf16>::random(Desc { gate: Gate::Linear, ..desc(24, 10, 4, 3, 2) }, 9, None, 8);
-        let forward = problem.forward(&device, true);
+        let forward = problem.forward(&Device::Cpu, true);
         let with = run(&device, &problem, &forward, false, None);
         let (mut b, mut gate) = (Mat::zeros(12, 2).unwrap(), Mat::zeros(3, 10).unwrap());
         let mut dx = Padded::<bf16>::poisoned(9, 12, 0);
@@ -331,11 +247,11 @@ fn the_share_of_dh_is_optional() {
 /// Training may start at B = 0: then dB does not vanish as long as the gate does not, and the gate's gradient does.
 #[test]
 fn at_b_zero_only_b_moves() {
-    for device in devices() {
+    for device in devices().into_iter().chain(kernel_devices()) {
         for gate in GATES {
             let mut problem = Problem::<f32>::random(Desc { gate, ..desc(24, 10, 4, 3, 2) }, 9, None, 9);
             problem.b = Padded::new(&zeros(12, 2), 0);
-            let forward = problem.forward(&device, true);
+            let forward = problem.forward(&Device::Cpu, true);
             let found = run(&device, &problem, &forward, false, None);
             assert!(found.b.to_f64().data().iter().all(|&x| x != 0.0), "{gate:?}: every entry of B has a gradient");
             assert!(found.gate.to_f64().data().iter().all(|&x| x == 0.0), "{gate:?}: the gate has none yet");
@@ -346,10 +262,10 @@ fn at_b_zero_only_b_moves() {
 /// No tokens: zero gradients, or what was there.
 #[test]
 fn an_empty_batch_has_zero_gradients() {
-    for device in devices() {
+    for device in devices().into_iter().chain(kernel_devices()) {
         for gate in GATES {
             let problem = Problem::<f32>::random(Desc { gate, ..desc(24, 10, 4, 3, 2) }, 0, None, 10);
-            let forward = problem.forward(&device, true);
+            let forward = problem.forward(&Device::Cpu, true);
             let found = run(&device, &problem, &forward, true, None);
             assert!(found.b.to_f64().data().iter().chain(found.gate.to_f64().data()).all(|&x| x == 0.0), "{gate:?}");
             let kept = run(&device, &problem, &forward, true, Some((&problem.b, &problem.gate)));

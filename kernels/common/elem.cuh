@@ -1,5 +1,5 @@
 // Element types: storage, how many fit 16 bytes, widening to float, which is exact, and rounding to nearest even. A pair is
-// two neighbours, loaded and stored as one.
+// two neighbours, loaded and stored as one. BF16_TERMS bfloat16 add up to a value exactly, see terms.cuh.
 //
 // A file is compiled once per element with -DELEMENT=<one of the structs>. What differs between elements is said here
 // and nowhere else.
@@ -14,7 +14,7 @@ enum Range { WITHIN_FLOAT, BEYOND_FLOAT };
 // IEEE binary16: from 2^-24 to 2^16.
 struct f16 {
     typedef unsigned short Stored;
-    enum { VECTOR = 8, RANGE = WITHIN_FLOAT };
+    enum { VECTOR = 8, RANGE = WITHIN_FLOAT, BF16_TERMS = 2 };
     static __device__ __forceinline__ float widen(Stored bits) { return cvt_f32_f16(bits); }
     // Element `i` of 16 bytes.
     static __device__ __forceinline__ float of(const uint4 &bytes, int i) {
@@ -27,7 +27,7 @@ struct f16 {
     }
     static __device__ __forceinline__ Pair narrow_pair(float2 x) { return cvt_rn_f16x2_f32(x.y, x.x); }
     // On tensor cores: sums [16, 8] += a [16, 16] · b [8, 16]ᵀ. Products are exact.
-    static __device__ __forceinline__ void mma(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    static __device__ __forceinline__ void mma(float (&sums)[4], const uint4 &a, unsigned b0, unsigned b1) {
         mma_f16(sums, a, b0, b1);
     }
 };
@@ -35,7 +35,7 @@ struct f16 {
 // The upper half of a float.
 struct bf16 {
     typedef unsigned short Stored;
-    enum { VECTOR = 8, RANGE = BEYOND_FLOAT };
+    enum { VECTOR = 8, RANGE = BEYOND_FLOAT, BF16_TERMS = 1 };
     static __device__ __forceinline__ float widen(Stored bits) { return __uint_as_float((unsigned)bits << 16); }
     static __device__ __forceinline__ float of(const uint4 &bytes, int i) {
         unsigned pair = (&bytes.x)[i / 2];
@@ -48,7 +48,7 @@ struct bf16 {
     }
     static __device__ __forceinline__ Pair narrow_pair(float2 x) { return cvt_rn_bf16x2_f32(x.y, x.x); }
     // On tensor cores: sums [16, 8] += a [16, 16] · b [8, 16]ᵀ. Products are exact.
-    static __device__ __forceinline__ void mma(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    static __device__ __forceinline__ void mma(float (&sums)[4], const uint4 &a, unsigned b0, unsigned b1) {
         mma_bf16(sums, a, b0, b1);
     }
 };
@@ -56,7 +56,7 @@ struct bf16 {
 // IEEE binary32.
 struct f32 {
     typedef float Stored;
-    enum { VECTOR = 4, RANGE = BEYOND_FLOAT };
+    enum { VECTOR = 4, RANGE = BEYOND_FLOAT, BF16_TERMS = 3 };
     static __device__ __forceinline__ float widen(Stored x) { return x; }
     static __device__ __forceinline__ float of(const uint4 &bytes, int i) { return __uint_as_float((&bytes.x)[i]); }
     static __device__ __forceinline__ Stored narrow(float x) { return x; }

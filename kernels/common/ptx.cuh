@@ -67,27 +67,44 @@ template <int PENDING> __device__ __forceinline__ void cp_async_wait() {
 // cp.async.wait_all: this thread's copies are done; a barrier makes them seen by others.
 __device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// Four 8×8 matrices of 16-bit elements: lane 8i + r names row r of matrix i, 16 bytes of shared memory.
-__device__ __forceinline__ void ldmatrix(unsigned (&matrices)[4], const void *row) {
+// st.global.v2.f32: two neighbours at once, aligned to 8 bytes; the compiler would part them beside scalar stores of the same.
+__device__ __forceinline__ void st_global_v2_f32(float *to, float x, float y) {
+    asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "f"(x), "f"(y) : "memory");
+}
+
+// ldmatrix.x4: four 8x8 matrices of 16 bits in shared memory; lane i has the address of row i%8 of matrix i/8.
+__device__ __forceinline__ uint4 ldmatrix_x4(const void *shared) {
+    uint4 a;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(matrices[0]), "=r"(matrices[1]), "=r"(matrices[2]), "=r"(matrices[3])
-                 : "r"((unsigned)__cvta_generic_to_shared(row))
+                 : "=r"(a.x), "=r"(a.y), "=r"(a.z), "=r"(a.w)
+                 : "r"((unsigned)__cvta_generic_to_shared(shared))
                  : "memory");
+    return a;
+}
+
+// ldmatrix.x4.trans: the same, transposed.
+__device__ __forceinline__ uint4 ldmatrix_x4_trans(const void *shared) {
+    uint4 a;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a.x), "=r"(a.y), "=r"(a.z), "=r"(a.w)
+                 : "r"((unsigned)__cvta_generic_to_shared(shared))
+                 : "memory");
+    return a;
 }
 
 // mma.sync m16n8k16: sums [16, 8] += a [16, 16] · b [8, 16]ᵀ, products exact, into float. With g = lane/4 and q = lane%4, a lane
 // holds of a the columns 2q, 2q+1 of rows g and g+8, then 2q+8, 2q+9 of the same; of b, rows like a's columns, column g; of
 // the sums, columns 2q, 2q+1 of rows g and g+8.
-__device__ __forceinline__ void mma_f16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+__device__ __forceinline__ void mma_f16(float (&sums)[4], const uint4 &a, unsigned b0, unsigned b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                  "{%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }
 
-__device__ __forceinline__ void mma_bf16(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+__device__ __forceinline__ void mma_bf16(float (&sums)[4], const uint4 &a, unsigned b0, unsigned b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
                  "{%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
 }

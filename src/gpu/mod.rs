@@ -11,6 +11,7 @@ mod compile;
 pub mod cuda;
 pub(crate) mod image;
 pub(crate) mod interp;
+pub(crate) mod lowrank;
 pub(crate) mod norms;
 pub(crate) mod occupancy;
 pub(crate) mod ptx_version;
@@ -185,8 +186,8 @@ mod tests {
 
     #[test]
     fn every_family_has_a_variant_for_every_element() {
-        use Family::{Cluster, Norms, Points, Qr, QrGram, QrSketch, QrSolve};
-        let families = [Norms, Points, Cluster, Qr, QrGram, QrSolve, QrSketch];
+        use Family::{Cluster, Lowrank, LowrankGrad, Norms, Points, Qr, QrGram, QrSketch, QrSolve};
+        let families = [Norms, Points, Cluster, Qr, QrGram, QrSolve, QrSketch, Lowrank, LowrankGrad];
         for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32] {
             for family in families {
                 for entry in family.entries() {

@@ -48,8 +48,8 @@ use crate::elem::Elem;
 use crate::error::Result;
 use crate::mat::{Mat, MatMut, MatRef};
 
-const FORWARD: &str = "lowrank forward";
-const BACKWARD: &str = "lowrank backward";
+pub(crate) const FORWARD: &str = "lowrank forward";
+pub(crate) const BACKWARD: &str = "lowrank backward";
 const MERGE: &str = "lowrank merge";
 pub(crate) const UNMERGE: &str = "lowrank unmerge";
 
@@ -314,7 +314,12 @@ impl Plan {
         on_device!(
             &self.device,
             cpu => cpu::forward(self.desc, parameters, operands, output, saved),
-            _ => Err(self.device.lacks("the low-rank update"))
+            gpu => match self.desc.down {
+                DownProjection::Gather => {
+                    crate::gpu::lowrank::forward(gpu, &self.desc, parameters, operands, output, saved)
+                }
+                DownProjection::Gemm => Err(self.device.lacks("the explicit down-projection")),
+            }
         )
     }
 
@@ -343,7 +348,7 @@ impl Plan {
         on_device!(
             &self.device,
             cpu => cpu::backward(self.desc, parameters, operands, saved, input, gradients),
-            _ => Err(self.device.lacks("the low-rank update"))
+            gpu => crate::gpu::lowrank::backward(gpu, &self.desc, parameters, operands, saved, input, gradients)
         )
     }
 }

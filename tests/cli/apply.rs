@@ -253,6 +253,30 @@ fn the_backward_is_the_slope_of_the_formula_for_every_gate() {
     }
 }
 
+/// Both directions by kernels: every tensor is the CPU's, up to rounding in f32 and one more in the element type.
+#[cfg(feature = "vm")]
+#[test]
+fn the_device_vm_gives_what_the_cpu_gives() {
+    for (gate, dtype) in GATES.into_iter().zip([Dtype::F32, Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::BF16]) {
+        let scene = Scene::new(gate, dtype, true);
+        let [cpu, vm] = ["cpu", "vm"].map(|device| {
+            scene.apply("in.safetensors", &format!("{device}.safetensors"), &format!("--device {device}"))
+        });
+        assert_eq!(support::names(&cpu), support::names(&vm), "{gate}");
+        for name in support::names(&cpu) {
+            let (expected, got) = (support::load(&cpu, &name), support::load(&vm, &name));
+            assert_eq!(expected.shape(), got.shape(), "{gate} {name}");
+            let most = expected.data().iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            assert!(most > 0.0, "{gate} {name} says nothing");
+            // The expansion's terms of bfloat16 are good to 3·2⁻¹⁶ for 16-bit elements; these store two roundings apart.
+            let bound = if dtype == Dtype::F32 { 2e-5 } else { 2e-4 + 2.0 * dtype.unit_roundoff() } * most;
+            for (i, (got, expected)) in got.data().iter().zip(expected.data()).enumerate() {
+                assert!((got - expected).abs() <= bound, "{gate} {dtype:?} {name}[{i}]: {got}, by the CPU {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bad_batches_are_refused_by_name() {
     let scene = Scene::new("linear-softmax", Dtype::F32, true);

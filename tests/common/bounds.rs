@@ -1,9 +1,9 @@
 //! Derived error bounds of the adapter branch, forward and backward.
 
-use super::branch::{Exact, U, rounding, zeros};
+use super::branch::{Exact, U, rounding, underflow, zeros};
 use idlora::lowrank::{Bias, Desc, DownProjection, Gate};
 use idlora::reference::lowrank as reference;
-use idlora::{Elem, Mat};
+use idlora::{Device, Dtype, Elem, Mat};
 
 /// How far the forward's results may be from the reference's.
 pub struct Bounds {
@@ -20,7 +20,10 @@ fn absolute(a: &[f64], b: &[f64]) -> f64 {
 /// Forward error bounds. A dot product of `K` terms in f32 is off by at most `(K + 1)·u·Σ|a||b|` whatever the order of the
 /// sum (fused or not), errors `δ` of its operands enter to first order with the other operand's size and to second order
 /// as they are, and every rounding adds `u` of its result. [`SLACK`] covers `γ_K = K·u/(1 − K·u)` against `K·u`.
-pub fn forward_bounds<T: Elem>(exact: &Exact) -> Bounds {
+///
+/// Kernels sum in another order and expand on tensor cores: see [`Expansion`].
+pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
+    let expansion = Expansion::of::<T>(device);
     let Desc { cols, rank, components, split, rows, .. } = exact.desc;
     let (x, tokens) = (exact.x(), exact.y0.rows());
     let adapter = exact.adapter();
@@ -70,8 +73,7 @@ pub fn forward_bounds<T: Elem>(exact: &Exact) -> Bounds {
             let of = c / part * depth..(c / part + 1) * depth;
             let b = exact.b.row(c % part);
             let reach: Vec<f64> = z.row(t)[of.clone()].iter().zip(&dz[of.clone()]).map(|(z, d)| z.abs() + d).collect();
-            // κB is rounded once, then r/s terms are summed.
-            let product = exact.scale * (absolute(b, &dz[of]) + (depth + 2) as f64 * U * absolute(b, &reach));
+            let product = exact.scale * absolute(b, &dz[of]) + expansion.error(b, &reach, exact.scale);
             let size = exact.y0.row(t)[c].abs()
                 + if exact.desc.bias == Bias::Separate { exact.bias[c].abs() } else { 0.0 }
                 + exact.scale * absolute(b, &reach);
@@ -79,6 +81,64 @@ pub fn forward_bounds<T: Elem>(exact: &Exact) -> Bounds {
         }
     }
     bounds
+}
+
+/// How `κB z` is computed.
+enum Expansion {
+    /// In f32.
+    Float,
+    /// From so many bf16 terms of each operand, the rounding of each at most 2⁻⁸ of its value.
+    Terms(i32),
+}
+
+impl Expansion {
+    fn of<T: Elem>(device: &Device) -> Self {
+        match (device, T::DTYPE) {
+            (Device::Cpu, _) => Self::Float,
+            (_, Dtype::F16 | Dtype::BF16) => Self::Terms(2),
+            (_, Dtype::F32) => Self::Terms(3),
+        }
+    }
+
+    /// Its error: κB is rounded once, then r/s terms are summed.
+    fn error(&self, b: &[f64], z: &[f64], scale: f64) -> f64 {
+        let (depth, size) = (b.len() as f64, scale * absolute(b, z));
+        let Self::Terms(terms) = *self else { return (depth + 2.0) * U * size };
+        let (u, left) = (2f64.powi(-8), Self::left(terms));
+        // Products are exact. A tensor core may cut where f32 rounds: 2U an addition. Two terms: three products in one sum.
+        // Three: one, and the five others, each at most (2 or so)·2⁻⁸ of it, in another; then the sums' sum.
+        let sums = if terms == 2 { 3.0 * depth } else { depth + 5.0 * depth * 2.0 * u + 1.0 };
+        // Below the range of bf16, half of its smallest subnormal is lost of either operand.
+        let lost = underflow::<idlora::bf16>() * b.iter().zip(z).map(|(b, z)| scale * b.abs() + z).sum::<f64>();
+        (U + left + sums * 2.0 * U * (1.0 + 2.0 * u)) * size + lost
+    }
+}
+
+impl Expansion {
+    /// What terms leave over (nothing of 24 bits, where they are three), and the products left out.
+    fn left(terms: i32) -> f64 {
+        let u = 2f64.powi(-8);
+        let first = if terms == 2 { 3.0 * u * u } else { 2.0 * u.powi(3) };
+        first * (1.0 + 2.0 * u)
+    }
+
+    /// Error of a sum of `count` products in the backward, relative to their sizes. On tensor cores three or six products of
+    /// terms stand for one, in one sum that may cut at each; partial sums are added by eight warps and in slices of at least
+    /// 256, or in segments of at least 128.
+    fn gradient(&self, count: usize) -> f64 {
+        match *self {
+            Self::Float => count as f64 * U,
+            Self::Terms(terms) => {
+                let products = if terms == 2 { 3 } else { 6 };
+                Self::left(terms) + (2 * products * count + 8 + count / 128 + 1) as f64 * U
+            }
+        }
+    }
+
+    /// What is lost below the range of bf16 in a product of two values.
+    fn lost(&self, a: f64, b: f64) -> f64 {
+        if matches!(self, Self::Float) { 0.0 } else { underflow::<idlora::bf16>() * (a.abs() + b.abs()) }
+    }
 }
 
 /// Error of gate value `i` of token `t`, whose `x` is off by `dx`.
@@ -120,7 +180,7 @@ pub struct GradientBounds {
 const SLACK: f64 = 1.02;
 
 /// Error bounds of the backward, from the saved `x` and `a` as they are; the rules are those of [`forward_bounds`].
-pub fn backward_bounds(exact: &Exact, x: &Mat<f64>, a: &Mat<f64>) -> GradientBounds {
+pub fn backward_bounds<T: Elem>(device: &Device, exact: &Exact, x: &Mat<f64>, a: &Mat<f64>) -> GradientBounds {
     let Desc { rank, components, split, rows, cols, gate, .. } = exact.desc;
     let (gate_rows, gate_cols) = gate.parameter_shape(rank, components, cols);
     let mut bounds = GradientBounds {
@@ -129,9 +189,10 @@ pub fn backward_bounds(exact: &Exact, x: &Mat<f64>, a: &Mat<f64>) -> GradientBou
         x: zeros(x.rows(), x.cols()),
         h: zeros(x.rows(), cols),
     };
+    let products = Expansion::of::<T>(device);
     for t in 0..x.rows() {
-        let mut token = Token::new(exact, x.row(t), a.row(t), t, x.rows());
-        token.add_b(&mut bounds.b);
+        let mut token = Token::new(exact, &products, x.row(t), a.row(t), t, x.rows());
+        token.add_b(&products, &mut bounds.b);
         for i in 0..components {
             token.add_component(i, bounds.x.row_mut(t), &mut bounds.gate);
         }
@@ -158,7 +219,7 @@ struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    fn new(exact: &'a Exact, x: &'a [f64], a: &'a [f64], t: usize, tokens: usize) -> Self {
+    fn new(exact: &'a Exact, products: &Expansion, x: &'a [f64], a: &'a [f64], t: usize, tokens: usize) -> Self {
         let Desc { rank, components, split, rows, .. } = exact.desc;
         let (part, depth) = (rows / split, rank / split);
         let factors = exact.factors.as_ref().map_or(vec![1.0; x.len()], |d| d.row(t).to_vec());
@@ -166,8 +227,13 @@ impl<'a> Token<'a> {
         let sz = (0..rank).map(|j| (0..components).map(|i| a[i].abs() * size(i * rank + j)).sum()).collect();
         let of = |j: usize, i: usize| (exact.g.row(t)[j / depth * part + i] * exact.b.row(i)[j % depth]).abs();
         let sdz: Vec<f64> = (0..rank).map(|j| exact.scale * (0..part).map(|i| of(j, i)).sum::<f64>()).collect();
+        let lost = |j: usize, i: usize| {
+            products.lost(exact.g.row(t)[j / depth * part + i], exact.scale * exact.b.row(i)[j % depth])
+        };
         // κB is rounded, then m/s terms are summed.
-        let edz: Vec<f64> = sdz.iter().map(|s| (part + 2) as f64 * U * s).collect();
+        let edz: Vec<f64> = (0..rank)
+            .map(|j| (products.gradient(part) + 2.0 * U) * sdz[j] + (0..part).map(|i| lost(j, i)).sum::<f64>())
+            .collect();
         let over = |value: &dyn Fn(usize) -> f64| -> Vec<f64> {
             (0..components).map(|i| (0..rank).map(|j| size(i * rank + j) * value(j)).sum()).collect()
         };
@@ -178,15 +244,17 @@ impl<'a> Token<'a> {
     }
 
     /// dB: z's k products of three factors and k sums, t·s terms in any order, κ, and one addition where it accumulates.
-    fn add_b(&self, bound: &mut Mat<f64>) {
+    fn add_b(&self, products: &Expansion, bound: &mut Mat<f64>) {
         let Desc { components, split, .. } = self.exact.desc;
         let (part, depth) = bound.shape();
-        let terms = (components + 2) + (self.tokens * split + 3);
+        let relative = products.gradient(self.tokens * split) + (components + 5) as f64 * U;
         let g = self.exact.g.row(self.t);
         for i in 0..part {
             for (q, bound) in bound.row_mut(i).iter_mut().enumerate() {
-                let size: f64 = (0..split).map(|p| (g[p * part + i] * self.sz[p * depth + q]).abs()).sum();
-                *bound += SLACK * self.exact.scale * terms as f64 * U * size;
+                let of = |p: usize| (g[p * part + i], self.sz[p * depth + q]);
+                let size: f64 = (0..split).map(of).map(|(g, z)| (g * z).abs()).sum();
+                let lost: f64 = (0..split).map(of).map(|(g, z)| products.lost(g, z)).sum();
+                *bound += SLACK * self.exact.scale * (relative * size + lost);
             }
         }
     }

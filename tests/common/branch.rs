@@ -1,7 +1,8 @@
 //! Problems for the adapter branch and their f64 counterparts.
 
-use super::Padded;
+use super::bounds::forward_bounds;
 use super::matrices::Draw;
+use super::{Padded, devices, kernel_devices};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Parameters, Plan, Saved, SavedMut};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Mat, MatRef};
@@ -40,6 +41,8 @@ pub struct Problem<T> {
     pub y0: Padded<T>,
     pub g: Padded<T>,
     pub dropout: Option<Dropout>,
+    /// Padding of the rows of `Y` out of place.
+    pub y_pad: usize,
 }
 
 /// What the forward leaves.
@@ -86,7 +89,16 @@ impl<T: Elem> Problem<T> {
             y0,
             g: Padded::new(&draw.gaussian(tokens, rows), 2),
             dropout,
+            y_pad: 7,
         }
+    }
+
+    /// The same values with other paddings of the rows of `Y0`, `Y` out of place, and `B`.
+    pub fn padded(mut self, y0: usize, y: usize, b: usize) -> Self {
+        self.y0 = Padded::new(&self.y0.to_f64(), y0);
+        self.y_pad = y;
+        self.b = Padded::new(&self.b.to_f64(), b);
+        self
     }
 
     pub fn tokens(&self) -> usize {
@@ -116,7 +128,7 @@ impl<T: Elem> Problem<T> {
     /// Runs the forward, in place or not, into poisoned buffers.
     pub fn forward(&self, device: &Device, in_place: bool) -> Forward<T> {
         let (t, m) = self.y0.view().shape();
-        let mut y = if in_place { self.y0.clone() } else { Padded::poisoned(t, m, 7) };
+        let mut y = if in_place { self.y0.clone() } else { Padded::poisoned(t, m, self.y_pad) };
         let mut x = Padded::poisoned(t, self.width(), 1);
         let mut a = Padded::poisoned(t, self.desc.components, 2);
         let output = if in_place {
@@ -224,6 +236,38 @@ impl Exact {
         }
         y
     }
+}
+
+/// Every device that can do it: kernels gather.
+pub fn devices_for(down: DownProjection) -> Vec<Device> {
+    let kernels = if down == DownProjection::Gather { kernel_devices() } else { Vec::new() };
+    devices().into_iter().chain(kernels).collect()
+}
+
+/// X, gate and Y are the reference's within the derived bounds; in place and out of place agree to the bit; nothing
+/// outside the views is touched; Y0 stays as it is out of place; saving changes nothing.
+pub fn assert_forward<T: Elem>(device: &Device, problem: &Problem<T>) {
+    let (desc, tokens) = (problem.desc, problem.tokens());
+    let what = format!("{device} {:?} {desc:?} t {tokens} {:?}", T::DTYPE, problem.dropout);
+    let exact = problem.exact();
+    let bounds = forward_bounds::<T>(device, &exact);
+    let x = exact.x();
+    let a = reference::gates(&exact.adapter(), x.as_ref(), exact.input());
+    let found = problem.forward(device, true);
+    found.assert_guards();
+    assert_within(&format!("{what}: X"), &found.x.to_f64(), &x, &bounds.x);
+    assert_within(&format!("{what}: gate"), &found.a.to_f64(), &a, &bounds.a);
+    assert_within(&format!("{what}: Y"), &found.y.to_f64(), &exact.y(), &bounds.y);
+
+    let out = problem.forward(device, false);
+    out.assert_guards();
+    problem.y0.assert_guards();
+    assert_eq!(out.y.to_f64(), found.y.to_f64(), "{what}: out of place");
+    let mut y = problem.y0.clone();
+    let plan = Plan::new(device, desc).unwrap();
+    plan.forward(&problem.parameters(), &problem.layer(), Output::InPlace(y.view_mut()), None).unwrap();
+    y.assert_guards();
+    assert_eq!(y.to_f64(), found.y.to_f64(), "{what}: nothing saved");
 }
 
 /// A zero matrix.

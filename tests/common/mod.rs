@@ -4,6 +4,7 @@
 pub mod bounds;
 pub mod branch;
 pub mod factors;
+pub mod gradients;
 pub mod matrices;
 
 use idlora::{Device, Elem, Mat, MatMut, MatRef};

@@ -5,6 +5,8 @@ mod common;
 
 mod cluster;
 mod interp;
+mod lowrank;
+mod lowrank_grad;
 mod norms;
 mod points;
 mod qr;

@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod interp;
+pub mod lowrank;
+pub mod lowrank_grad;
 pub mod norms;
 pub mod points;
 pub mod qr;
@@ -30,6 +32,10 @@ pub enum Family {
     QrSketch,
     /// Interpolation coefficients.
     Interp,
+    /// The adapter's forward.
+    Lowrank,
+    /// The adapter's backward.
+    LowrankGrad,
 }
 
 /// What matrices hold.
@@ -94,18 +100,28 @@ pub const VARIANTS: &[Variant] = &[
     qr_sketch::variant(Element::BF16),
     qr_sketch::variant(Element::F32),
     interp::variant(),
+    lowrank::variant(Element::F16),
+    lowrank::variant(Element::BF16),
+    lowrank::variant(Element::F32),
+    lowrank_grad::variant(Element::F16),
+    lowrank_grad::variant(Element::BF16),
+    lowrank_grad::variant(Element::F32),
 ];
 
 /// What the kernels include, by the names in their `#include`.
-pub const HEADERS: [&str; 8] = [
+pub const HEADERS: [&str; 12] = [
     "common/elem.cuh",
     "common/lloyd.cuh",
+    "common/philox.cuh",
     "common/points.cuh",
+    "common/products.cuh",
     "common/ptx.cuh",
     "common/qr.cuh",
     "common/reduce.cuh",
+    "common/shrink.cuh",
     "common/smem.cuh",
     "common/team.cuh",
+    "common/terms.cuh",
 ];
 
 impl Family {
@@ -120,6 +136,8 @@ impl Family {
             Family::QrSolve => "qr_solve.cu",
             Family::QrSketch => "qr_sketch.cu",
             Family::Interp => "interp.cu",
+            Family::Lowrank => "lowrank.cu",
+            Family::LowrankGrad => "lowrank_grad.cu",
         }
     }
 
@@ -134,6 +152,8 @@ impl Family {
             Family::QrSolve => qr_solve::ENTRIES,
             Family::QrSketch => qr_sketch::ENTRIES,
             Family::Interp => interp::ENTRIES,
+            Family::Lowrank => lowrank::ENTRIES,
+            Family::LowrankGrad => lowrank_grad::ENTRIES,
         }
     }
 }

@@ -1,0 +1,212 @@
+// The adapter's forward up to z, which the block keeps in shared memory as bfloat16 terms: tables, gather, gate, premix. The
+// operands are those of lowrank.cu.
+#pragma once
+#include "common/philox.cuh"
+#include "common/terms.cuh"
+
+enum Gate { INNER, RMS_INNER, LINEAR, LINEAR_SOFTMAX, STATIC };
+enum Bias { NO_BIAS, INCLUDED, SEPARATE };
+
+struct Shape {
+    Index y0, y, h, skeleton, b, gate, bias, x, a; // where operands start
+    Index ld_y0, ld_y, ld_h, ld_b, ld_gate, ld_x, ld_a;
+    Index tokens, seed, offset;
+    unsigned rows, cols, rank, components, split;
+    unsigned gate_kind, bias_kind, in_place;
+    unsigned drops, threshold; // an entry of X is dropped where its word is below the threshold,
+    float kept, scale;         // and multiplied by `kept` elsewhere
+    unsigned block_tokens, holds, tile_pitch, term_rows, term_stride;
+    unsigned places, gates, partials, stash, mask, terms, tile; // where the parts of shared memory start, in bytes
+};
+static_assert(sizeof(Shape) == 248, "as in src/gpu/lowrank/forward.rs");
+
+enum { THREADS = WARP * WARPS, TERMS = sizeof(Stored) == 4 ? 3 : 2 };
+enum { TOKEN_GROUP = 8, COMPONENT_GROUP = 4 }; // of the logits
+enum { FRAGMENT = 8, STEP = 32 * FRAGMENT + 32 };  // bfloat16 of z: a lane's, and one step's (see `place_of`)
+
+extern __shared__ uint4 shared_memory[];
+
+template <typename T> __device__ __forceinline__ T *shared_at(unsigned byte) {
+    return reinterpret_cast<T *>(reinterpret_cast<char *>(shared_memory) + byte);
+}
+
+// What a block works on.
+struct Block {
+    Index first;             // token
+    unsigned count;          // tokens
+    unsigned part, depth;    // m/s and r/s
+    unsigned steps;          // of 16 in r/s
+    unsigned width;          // k*r
+    unsigned sub_rows;       // count * s
+    unsigned lane, warp;
+    Index *from, *to;        // [term_rows] where sub-rows start in y0 and in y
+
+    __device__ __forceinline__ explicit Block(const Shape &shape) {
+        first = (Index)blockIdx.x * shape.block_tokens;
+        count = shape.tokens - first < shape.block_tokens ? (unsigned)(shape.tokens - first) : shape.block_tokens;
+        part = shape.rows / shape.split;
+        depth = shape.rank / shape.split;
+        steps = (depth + 15) / 16;
+        width = shape.components * shape.rank;
+        sub_rows = count * shape.split;
+        lane = threadIdx.x;
+        warp = threadIdx.y;
+        from = shared_at<Index>(0);
+        to = from + shape.term_rows;
+    }
+};
+
+// Tables, and zeros where terms are padded: rows of the last block that have no token, columns beyond r/s.
+__device__ __forceinline__ void prepare(const unsigned *skeleton, Block &block, const Shape &shape) {
+    unsigned thread = block.warp * WARP + block.lane;
+    unsigned *places = shared_at<unsigned>(shape.places);
+    for (unsigned row = thread; row < block.sub_rows; row += THREADS) {
+        Index token = block.first + row / shape.split;
+        unsigned column = row % shape.split * block.part;
+        block.from[row] = token * shape.ld_y0 + column;
+        block.to[row] = token * shape.ld_y + column;
+    }
+    for (unsigned c = thread; c < block.width; c += THREADS) {
+        unsigned column = skeleton[c];
+        places[c] = shape.holds ? column / block.part * shape.tile_pitch + column % block.part : column;
+    }
+    unsigned *terms = shared_at<unsigned>(shape.terms);
+    for (unsigned i = thread; i < TERMS * shape.term_stride / 2; i += THREADS) terms[i] = 0;
+}
+
+// H W_g^T: each warp's share of the sums into partials [WARPS, block_tokens, k].
+__device__ __forceinline__ void project(const Stored *h, const float *gate, const Block &block, const Shape &shape) {
+    float *partials = shared_at<float>(shape.partials) + block.warp * shape.block_tokens * shape.components;
+    for (unsigned t = 0; t < block.count; t += TOKEN_GROUP) {
+        for (unsigned i = 0; i < shape.components; i += COMPONENT_GROUP) {
+            float sums[TOKEN_GROUP][COMPONENT_GROUP] = {};
+            for (unsigned j = block.warp * WARP + block.lane; j < shape.cols; j += THREADS) {
+                float w[COMPONENT_GROUP];
+#pragma unroll
+                for (int e = 0; e < COMPONENT_GROUP; ++e)
+                    w[e] = i + e < shape.components ? gate[(i + e) * shape.ld_gate + j] : 0.0f;
+#pragma unroll
+                for (int u = 0; u < TOKEN_GROUP; ++u) {
+                    float x = t + u < block.count ? Elem::widen(h[(block.first + t + u) * shape.ld_h + j]) : 0.0f;
+#pragma unroll
+                    for (int e = 0; e < COMPONENT_GROUP; ++e) sums[u][e] = fmaf(x, w[e], sums[u][e]);
+                }
+            }
+#pragma unroll
+            for (int u = 0; u < TOKEN_GROUP; ++u) {
+#pragma unroll
+                for (int e = 0; e < COMPONENT_GROUP; ++e) {
+                    float sum = warp_sum(sums[u][e]);
+                    if (block.lane == 0 && t + u < block.count && i + e < shape.components)
+                        partials[(t + u) * shape.components + i + e] = sum;
+                }
+            }
+        }
+    }
+}
+
+// Four bits for every four entries of a token's row of X: set where the entry is kept.
+__device__ __forceinline__ void draw_mask(Index token, unsigned char *mask, const Block &block, const Shape &shape) {
+    token += shape.offset;
+    for (unsigned i = block.lane; i < (block.width + 3) / 4; i += WARP)
+        mask[i] = kept_columns(token, i, shape.seed, shape.threshold);
+}
+
+// Gate values of a token, whose X is x, into a [k]. All lanes of the warp see them.
+__device__ __forceinline__ void weigh(const Stored *x, const float *gate, float *a, unsigned t, const Block &block,
+                                      const Shape &shape) {
+    if (shape.gate_kind == INNER || shape.gate_kind == RMS_INNER) {
+        for (unsigned i = 0; i < shape.components; ++i, x += shape.rank) {
+            float sum = 0.0f;
+            double squares = 0.0; // those of every float fit
+            for (unsigned j = block.lane; j < shape.rank; j += WARP) {
+                float value = Elem::widen(x[j]);
+                sum = fmaf(gate[j], value, sum);
+                if (shape.gate_kind == RMS_INNER) squares = fma((double)value, (double)value, squares);
+            }
+            sum = warp_sum(sum);
+            if (shape.gate_kind == RMS_INNER) sum /= (float)sqrt(warp_sum(squares) / shape.rank + 1e-6);
+            if (block.lane == 0) a[i] = sum;
+        }
+    } else {
+        const float *partials = shared_at<float>(shape.partials) + t * shape.components;
+        float top = -__int_as_float(0x7f800000);
+        for (unsigned i = block.lane; i < shape.components; i += WARP) {
+            float logit = 0.0f;
+            if (shape.gate_kind == STATIC) logit = gate[i];
+            else
+                for (unsigned w = 0; w < WARPS; ++w)
+                    logit += partials[w * shape.block_tokens * shape.components + i];
+            a[i] = logit;
+            top = fmaxf(top, logit);
+        }
+        if (shape.gate_kind == LINEAR_SOFTMAX) {
+            for (int mask = WARP / 2; mask > 0; mask /= 2) top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, mask));
+            double total = 0.0;
+            for (unsigned i = block.lane; i < shape.components; i += WARP) total += exp((double)a[i] - (double)top);
+            total = warp_sum(total);
+            for (unsigned i = block.lane; i < shape.components; i += WARP)
+                a[i] = (float)(exp((double)a[i] - (double)top) / total);
+        }
+    }
+    __syncwarp(); // the values are written before any lane reads them
+}
+
+// Where a term of z[row, d] lies. A term is [term_rows / 16, steps] fragments of tensor-core operands, each what the lanes of a
+// warp read as 16 bytes. Within a step of 16 the order of d is free, as long as B has the same: lane%4 takes four neighbours,
+// which are 16 bytes of B. Steps are 64 bytes further apart than they are long, for writes along d to spread over all banks.
+__device__ __forceinline__ unsigned place_of(unsigned row, unsigned d, const Block &block) {
+    unsigned lane = row % 8 * 4 + d % 16 / 4;
+    return (row / 16 * block.steps + d / 16) * STEP + lane * FRAGMENT + d % 4 / 2 * 4 + row % 16 / 8 * 2 + d % 2;
+}
+
+// z of a token, as terms.
+__device__ __forceinline__ void premix(const Stored *x, const float *a, const unsigned char *mask, unsigned t,
+                                       const Block &block, const Shape &shape) {
+    unsigned short *terms = shared_at<unsigned short>(shape.terms);
+    for (unsigned j = block.lane; j < shape.rank; j += WARP) {
+        float z = 0.0f;
+        for (unsigned i = 0; i < shape.components; ++i) {
+            unsigned c = i * shape.rank + j;
+            float value = Elem::widen(x[c]);
+            if (shape.drops) value *= mask[c / 4] >> c % 4 & 1 ? shape.kept : 0.0f;
+            z = fmaf(a[i], value, z);
+        }
+        unsigned short of_z[TERMS];
+        split(z, of_z);
+        unsigned at = place_of(t * shape.split + j / block.depth, j % block.depth, block);
+#pragma unroll
+        for (int i = 0; i < TERMS; ++i) terms[i * shape.term_stride + at] = of_z[i];
+    }
+}
+
+// X, gate and z of the warp's tokens; X and the gate saved where SAVES.
+template <bool SAVES>
+__device__ __forceinline__ void shrink(const Stored *y0, const unsigned *skeleton, const float *gate, const Stored *bias,
+                                       Stored *saved_x, float *saved_a, const Block &block, const Shape &shape) {
+    const unsigned *places = shared_at<unsigned>(shape.places);
+    const Stored *tile = shared_at<Stored>(shape.tile);
+    Stored *x = shared_at<Stored>(shape.stash) + block.warp * block.width;
+    float *a = shared_at<float>(shape.gates) + block.warp * shape.components;
+    unsigned char *mask = shared_at<unsigned char>(shape.mask) + block.warp * ((block.width + 3) / 4);
+    for (unsigned t = block.warp; t < block.count; t += WARPS) {
+        Index token = block.first + t;
+        unsigned tile_row = t * shape.split * shape.tile_pitch;
+        const Stored *row = y0 + token * shape.ld_y0;
+#pragma unroll 4
+        for (unsigned c = block.lane; c < block.width; c += WARP) {
+            Stored value = shape.holds ? tile[tile_row + places[c]] : row[places[c]];
+            if (shape.bias_kind == INCLUDED)
+                value = Elem::narrow(Elem::widen(value) - Elem::widen(bias[skeleton[c]]));
+            x[c] = value;
+            if (SAVES) saved_x[token * shape.ld_x + c] = value;
+        }
+        if (shape.drops) draw_mask(token, mask, block, shape);
+        __syncwarp(); // X and the mask are written before other lanes read them
+        weigh(x, gate, a, t, block, shape);
+        if (SAVES)
+            for (unsigned i = block.lane; i < shape.components; i += WARP) saved_a[token * shape.ld_a + i] = a[i];
+        premix(x, a, mask, t, block, shape);
+        __syncwarp(); // X, gate and mask are read before the next token's overwrite them
+    }
+}
