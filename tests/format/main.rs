@@ -1,9 +1,10 @@
-//! The adapter's own format: what is saved is what is loaded, to the bit; nothing else is ever loaded, and no file, however
+//! Files in and out. The adapter's own format: what is saved is what is loaded, to the bit; nothing else is ever loaded, and no file, however
 //! broken, does more than make an error.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod checkpoint;
 mod damage;
 mod round_trip;
 mod saving;

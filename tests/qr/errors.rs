@@ -1,10 +1,8 @@
 //! Truncated pivoted QR: every refusal and its message.
 
-mod common;
-
-use common::factors::{KERNEL_TIERS, TIERS};
-use common::matrices::Draw;
-use common::{Padded, devices, kernel_devices};
+use crate::common::factors::{KERNEL_TIERS, TIERS};
+use crate::common::matrices::Draw;
+use crate::common::{Padded, devices, kernel_devices};
 use idlora::qr::{Desc, Groups, Plan, Stop, Tier};
 use idlora::{MatRef, bf16};
 

@@ -1,9 +1,7 @@
 //! The adapter's forward where it runs as a kernel: shapes around its tiles, both ways of keeping Y0, schedules, scales.
 
-mod common;
-
-use common::branch::{BIASES, GATES, Problem, assert_forward, assert_within, desc};
-use common::{Padded, for_every_element, kernel_devices};
+use crate::common::branch::{BIASES, GATES, Problem, assert_forward, assert_within, desc};
+use crate::common::{Padded, for_every_element, kernel_devices};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Output, Plan};
 use idlora::{Device, Elem, Error, Mat, bf16, f16};
 use proptest::prelude::*;

@@ -1,10 +1,8 @@
 //! Merging a static adapter into its base weight, and undoing it.
 
-mod common;
-
-use common::branch::{self, GATES, Problem, assert_within, rounding};
-use common::matrices::Draw;
-use common::{Padded, devices, for_every_element, on_threads};
+use crate::common::branch::{self, GATES, Problem, assert_within, rounding};
+use crate::common::matrices::Draw;
+use crate::common::{Padded, devices, for_every_element, on_threads};
 use idlora::lowrank::{Bias, Desc, Gate, merge, unmerge};
 use idlora::reference::lowrank as reference;
 use idlora::{Elem, Mat, bf16};

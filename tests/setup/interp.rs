@@ -1,10 +1,8 @@
 //! Interpolation coefficients, relative errors and the errors of the truncated SVD.
 
-mod common;
-
-use common::factors::{U, factor, norm};
-use common::matrices::{Draw, zoo};
-use common::{Padded, devices, kernel_devices, on_threads};
+use crate::common::factors::{U, factor, norm};
+use crate::common::matrices::{Draw, zoo};
+use crate::common::{Padded, devices, kernel_devices, on_threads};
 use idlora::qr::{Factor, Info, Stop, Tier};
 use idlora::reference::{interp as reference, qr as reference_qr};
 use idlora::{Device, Elem, Mat, MatRef, bf16, f16, interp};

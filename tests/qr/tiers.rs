@@ -1,13 +1,11 @@
 //! Truncated pivoted QR: the greedy rule, the factors, stopping, ties, scales and threads.
 
-mod common;
-
-use common::factors::{
+use crate::common::factors::{
     GREEDY, SKETCH, TIERS, U, assert_factors, assert_greedy, cases, factor, largest, margin, norm, rounding, thorough,
     with_all,
 };
-use common::matrices::{Draw, zoo};
-use common::{Padded, on_threads};
+use crate::common::matrices::{Draw, zoo};
+use crate::common::{Padded, on_threads};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::qr as reference;
 use idlora::{Elem, Mat, bf16, f16, interp};
@@ -118,7 +116,7 @@ fn gram_decides(c: &Mat<f64>, pivots: &[usize], rank: usize, slack: f64) -> bool
 /// matrix's rounding with their square. The Gram tier must decide exactly the steps that lie outside the bound.
 #[test]
 fn the_gram_tier_decides_what_its_rounding_cannot() {
-    let mut kahan = common::matrices::kahan(60, 1.2);
+    let mut kahan = crate::common::matrices::kahan(60, 1.2);
     for i in 0..60 {
         kahan.row_mut(i).iter_mut().for_each(|x| *x *= (1.0 - 1e-4f64).powi(i as i32));
     }
@@ -354,7 +352,7 @@ fn the_same_bits_for_one_and_two_threads() {
 /// The sketch is seeded, and close to the greedy choice where the spectrum decays.
 #[test]
 fn sketches_are_seeded_and_good() {
-    let values = common::matrices::with_spectrum(
+    let values = crate::common::matrices::with_spectrum(
         &mut Draw::new(3),
         60,
         80,

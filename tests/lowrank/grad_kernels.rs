@@ -1,11 +1,9 @@
 //! The adapter's backward where it runs as kernels: shapes around their tiles, segments, schedules, scales.
 
-mod common;
-
-use common::bounds::backward_bounds;
-use common::branch::{GATES, Problem, assert_within, desc};
-use common::gradients::assert_backward;
-use common::{Padded, for_every_element, kernel_devices};
+use crate::common::bounds::backward_bounds;
+use crate::common::branch::{GATES, Problem, assert_within, desc};
+use crate::common::gradients::assert_backward;
+use crate::common::{Padded, for_every_element, kernel_devices};
 use idlora::lowrank::{Desc, Dropout, Gate, Gradients, InputGradient, Plan};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Error, Mat, bf16, f16};
@@ -153,7 +151,7 @@ fn no_schedule_changes_a_bit() {
         let problem = Problem::<bf16>::random(desc, tokens, Some(DROPOUT), 5);
         let forward = problem.forward(&Device::Cpu, true);
         let bits = |device: &Device| {
-            let found = common::gradients::run(device, &problem, &forward, true, None);
+            let found = crate::common::gradients::run(device, &problem, &forward, true, None);
             (found.b.to_f64(), found.gate.to_f64(), found.input.to_f64(), found.h.map(|h| h.to_f64()))
         };
         let expected = bits(&Device::Vm(Vm::default()));
@@ -168,7 +166,7 @@ fn no_schedule_changes_a_bit() {
 /// Magnitudes far from one: `G`, `B` and `X` times powers of ten, where products have a float.
 fn scaled<T: Elem>(gate: Gate, g: f32, b: f64, x: f32) {
     let mut problem = Problem::<T>::random(Desc { gate, ..desc(96, 6, 4, 2, 2) }, 11, None, 6);
-    problem.b = Padded::new(&common::branch::scaled(problem.b.to_f64(), b), 2);
+    problem.b = Padded::new(&crate::common::branch::scaled(problem.b.to_f64(), b), 2);
     for t in 0..11 {
         problem.g.view_mut().row_mut(t).iter_mut().for_each(|v| *v = T::from_f32(v.to_f32() * g));
         problem.y0.view_mut().row_mut(t).iter_mut().for_each(|v| *v = T::from_f32(v.to_f32() * x));

@@ -1,10 +1,8 @@
 //! The Gram tier of pivoted QR on devices that run kernels: the CPU's properties, and what its own rounding decides.
 
-mod common;
-
-use common::factors::{assert_factors, assert_greedy, factor, largest, margin, norm, rounding};
-use common::matrices::{Draw, kahan, zoo};
-use common::{Padded, for_every_element, kernel_devices};
+use crate::common::factors::{assert_factors, assert_greedy, factor, largest, margin, norm, rounding};
+use crate::common::matrices::{Draw, kahan, zoo};
+use crate::common::{Padded, for_every_element, kernel_devices};
 use idlora::elem::Dtype;
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::qr as reference;

@@ -1,11 +1,9 @@
 //! The adapter's forward against the f64 reference, and the identities that make it cheap.
 
-mod common;
-
-use common::bounds::forward_bounds;
-use common::branch::{BIASES, DOWNS, GATES, Problem, assert_forward, assert_within, desc, devices_for, scaled};
-use common::matrices::Draw;
-use common::{Padded, devices, for_every_element, on_threads};
+use crate::common::bounds::forward_bounds;
+use crate::common::branch::{BIASES, DOWNS, GATES, Problem, assert_forward, assert_within, desc, devices_for, scaled};
+use crate::common::matrices::Draw;
+use crate::common::{Padded, devices, for_every_element, on_threads};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Plan, SavedMut};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Mat, MatMut, bf16, f16};

@@ -1,9 +1,7 @@
 //! Checkpoints: what other writers have written is read back bit for bit, and no file, however bad, does more than make an
 //! error that says what is wrong with it.
 
-mod common;
-
-use common::matrices::Draw;
+use crate::common::matrices::Draw;
 use idlora::format::checkpoint::{Checkpoint, TensorInfo, Weight};
 use idlora::{Dtype, Elem, Error, Mat, bf16, f16, with_weight};
 use proptest::prelude::*;

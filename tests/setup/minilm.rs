@@ -1,8 +1,6 @@
 //! Set-up on devices that run kernels, on real weights: the CPU's clusters and rows, wherever the choice is not a rounding tie.
 
-mod common;
-
-use common::{for_every_element, kernel_devices};
+use crate::common::{for_every_element, kernel_devices};
 use idlora::adapter::{Config, IdLora};
 use idlora::cluster::{self, Axis, Clustering};
 use idlora::format::checkpoint::Checkpoint;

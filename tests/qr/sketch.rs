@@ -1,11 +1,9 @@
 //! Sketch tier of pivoted QR on devices that run kernels: its pivots are those of the sketch in `f64`, as far as a sketch in
 //! `f32` can decide; rank, `R` and residuals are those of the rows.
 
-mod common;
-
-use common::factors::{U, assert_factors, assert_greedy, factor, margin, norm, rounding};
-use common::matrices::{Draw, with_spectrum, zoo};
-use common::{Padded, for_every_element, kernel_devices};
+use crate::common::factors::{U, assert_factors, assert_greedy, factor, margin, norm, rounding};
+use crate::common::matrices::{Draw, with_spectrum, zoo};
+use crate::common::{Padded, for_every_element, kernel_devices};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop, Tier};
 use idlora::reference::{interp as reference_interp, qr as reference};
 use idlora::{Device, Elem, Mat, interp};

@@ -1,9 +1,7 @@
 //! Pivots, residuals, errors and singular values against LAPACK's in f64 (`tests/data/golden/make_qr.py`).
 
-mod common;
-
-use common::factors::factor;
-use common::{Padded, devices};
+use crate::common::factors::factor;
+use crate::common::{Padded, devices};
 use idlora::qr::{Stop, Tier};
 use idlora::{Elem, Mat, MatRef, bf16, f16, interp};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,8 @@
 //! Truncated pivoted QR of batches: many matrices at once, and blocks that share out groups, to the bit.
 
-mod common;
-
-use common::Padded;
-use common::factors::{TIERS, assert_factors, assert_greedy, cases, rounding};
-use common::matrices::{Draw, zoo};
+use crate::common::Padded;
+use crate::common::factors::{TIERS, assert_factors, assert_greedy, cases, rounding};
+use crate::common::matrices::{Draw, zoo};
 use idlora::qr::{Desc, Factor, Groups, Plan, Stop};
 use idlora::{Elem, Mat, bf16, f16};
 
@@ -52,7 +50,7 @@ fn a_batch_is_one_by_one<T: Elem>() {
             for (g, f) in found.iter().enumerate() {
                 let rows = groups.group(g).iter().flat_map(|&i| w.to_f64().row(i as usize).to_vec()).collect();
                 let c = Mat::from_vec(rows, groups.group(g).len(), 41).unwrap();
-                let tolerance = rounding(&c, 7).max(1e-6 * common::factors::largest(&c));
+                let tolerance = rounding(&c, 7).max(1e-6 * crate::common::factors::largest(&c));
                 assert_greedy(&what, &c, f, 7, tolerance, tier);
                 assert_factors(&what, &c, f);
             }
@@ -76,7 +74,7 @@ mod machines {
 
     #[test]
     fn a_batch_is_one_launch() {
-        for device in common::kernel_devices() {
+        for device in crate::common::kernel_devices() {
             let Device::Vm(vm) = &device else { continue };
             let batch = batch::<f32>();
             let plan = Plan::new(&device, Desc { cols: 41, rank: 3, tier: idlora::qr::Tier::Exact, seed: 5 }).unwrap();
@@ -93,7 +91,7 @@ mod machines {
     /// out to be rounding; and rows longer than a slice of shared memory.
     #[test]
     fn the_same_bits_for_every_schedule_and_number_of_blocks() {
-        if common::kernel_devices().is_empty() {
+        if crate::common::kernel_devices().is_empty() {
             return;
         }
         let falling = zoo(7, 150, 40).into_iter().filter(|(name, _)| ["exponential", "rank-deficient"].contains(name));

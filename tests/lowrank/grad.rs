@@ -1,10 +1,8 @@
 //! The adapter's backward: the reference against finite differences, the implementations against the reference.
 
-mod common;
-
-use common::branch::{DOWNS, Exact, GATES, Problem, desc, zeros};
-use common::gradients::{assert_backward, run, scattered};
-use common::{Padded, devices, for_every_element, kernel_devices, on_threads};
+use crate::common::branch::{DOWNS, Exact, GATES, Problem, desc, zeros};
+use crate::common::gradients::{assert_backward, run, scattered};
+use crate::common::{Padded, devices, for_every_element, kernel_devices, on_threads};
 use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Gradients, InputGradient, Plan};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Mat, bf16};

@@ -1,9 +1,7 @@
 //! Bad input to the adapter branch: every refusal names the operand, what would do and what was found, and writes nothing.
 
-mod common;
-
-use common::branch::Problem;
-use common::{Padded, devices};
+use crate::common::branch::Problem;
+use crate::common::{Padded, devices};
 use idlora::lowrank::{
     Bias, Desc, DownProjection, Dropout, Gate, Gradients, InputGradient, Layer, Output, Parameters, Plan, Saved,
     SavedMut,

@@ -1,9 +1,7 @@
 //! Which rows each rule picks in a cluster.
 
-mod common;
-
-use common::matrices::{Draw, zoo};
-use common::{Padded, devices, kernel_devices, on_threads};
+use crate::common::matrices::{Draw, zoo};
+use crate::common::{Padded, devices, kernel_devices, on_threads};
 use idlora::cluster::{Clustering, Info, Space};
 use idlora::select::{Desc, Plan, Selection, Skeleton};
 use idlora::{Device, Elem, Mat, bf16, f16};

@@ -1,9 +1,7 @@
 //! Norms of rows and columns.
 
-mod common;
-
-use common::matrices::{Draw, zoo};
-use common::{Padded, devices, kernel_devices, on_threads};
+use crate::common::matrices::{Draw, zoo};
+use crate::common::{Padded, devices, kernel_devices, on_threads};
 use idlora::norms::{Axis, Desc, Plan};
 use idlora::{Device, Elem, Mat, bf16, f16, reference};
 use proptest::prelude::*;
