@@ -60,13 +60,13 @@ fn branch<T: Elem>(criterion: &mut Criterion, shape: &Shape) {
     group.sample_size(20).throughput(Throughput::Bytes((tokens * size * size_of::<T>()) as u64));
     group.bench_function(BenchmarkId::new("forward", T::DTYPE.name()), |bencher| {
         bencher.iter(|| {
-            let saved = SavedMut { x: x.as_mut(), gate: a.as_mut() };
+            let saved = SavedMut { x: x.as_mut(), gate: a.as_mut(), z: None };
             plan.forward(&parameters, &layer, Output::InPlace(y.as_mut()), Some(saved)).expect("operands fit");
         });
     });
     group.bench_function(BenchmarkId::new("backward", T::DTYPE.name()), |bencher| {
         bencher.iter(|| {
-            let saved = Saved { x: x.as_ref(), gate: a.as_ref() };
+            let saved = Saved { x: x.as_ref(), gate: a.as_ref(), z: None };
             let h_gate = gate.reads_input().then(|| dh.as_mut());
             let gradients = Gradients { b: db.as_mut(), gate: dgate.as_mut(), h_gate, accumulate: false };
             let input = InputGradient::Scatter(g.as_mut());

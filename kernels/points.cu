@@ -116,17 +116,24 @@ __device__ __forceinline__ void squared_distances(const Stored *const (&rows)[PO
     for (int p = 0; p < POINTS; ++p) sums[p] = warp_sum(sums[p]);
 }
 
+// The squared distance of a warp's point from the centroid of its label.
+template <class Factor, class Real>
+__device__ __forceinline__ void labelled_distance(const Stored *const *rows, const Factor *factors, const Real *centroids,
+                                                  const unsigned *labels, double *distances, const Shape &shape) {
+    Index p = (Index)blockIdx.x * POINT_WARPS + threadIdx.y;
+    if (p >= shape.count) return;
+    const Stored *const row[1] = {rows[p]};
+    const Factor factor[1] = {factors[p]};
+    double sum[1];
+    squared_distances(row, factor, centroids + labels[p] * shape.dim, shape.dim, sum);
+    if (threadIdx.x == 0) distances[p] = sum[0];
+}
+
 extern "C" __global__ void __launch_bounds__(WARP *POINT_WARPS)
 point_distances(const Stored *const *__restrict__ rows, const Scale *__restrict__ scales,
                 const float *__restrict__ centroids, const unsigned *__restrict__ labels,
                 double *__restrict__ distances, Shape shape) {
-    Index p = (Index)blockIdx.x * POINT_WARPS + threadIdx.y;
-    if (p >= shape.count) return;
-    const Stored *const row[1] = {rows[p]};
-    const Scale scale[1] = {scales[p]};
-    double sum[1];
-    squared_distances(row, scale, centroids + labels[p] * shape.dim, shape.dim, sum);
-    if (threadIdx.x == 0) distances[p] = sum[0];
+    labelled_distance(rows, scales, centroids, labels, distances, shape);
 }
 
 extern "C" __global__ void __launch_bounds__(WARP *POINT_WARPS)
@@ -155,13 +162,7 @@ extern "C" __global__ void __launch_bounds__(WARP *POINT_WARPS, 4)
 point_residuals(const Stored *const *__restrict__ rows, const double *__restrict__ factors,
                 const double *__restrict__ centroids, const unsigned *__restrict__ labels,
                 double *__restrict__ residuals, Shape shape) {
-    Index p = (Index)blockIdx.x * POINT_WARPS + threadIdx.y;
-    if (p >= shape.count) return;
-    const Stored *const row[1] = {rows[p]};
-    const double factor[1] = {factors[p]};
-    double sum[1];
-    squared_distances(row, factor, centroids + labels[p] * shape.dim, shape.dim, sum);
-    if (threadIdx.x == 0) residuals[p] = sum[0];
+    labelled_distance(rows, factors, centroids, labels, residuals, shape);
 }
 
 // The point at fraction `at` of the sum of `nearest`, in every thread. A thread takes a run of points, and the prefix sums of the

@@ -41,6 +41,7 @@
 //   whatever the number of blocks and the alignment of rows: equal rows tie. Leaders by square, ties to the lowest position.
 
 #include "common/qr.cuh"
+#include "common/staged.cuh"
 #include "common/team.cuh"
 
 struct Shape {
@@ -57,16 +58,9 @@ struct Residual {
     double square, reference;
 };
 
-// Where a column of q lies in shared memory: columns that are neighbours in a lane's vector lie PITCH apart and those of
-// neighbouring lanes side by side, so that a warp reads without conflicts whatever the alignment of its row.
-enum { CHUNK = WARP * VECTOR, PITCH = WARP + 1, CHUNK_PITCH = CHUNK + WARP / 2, EACH = TILE / WARP };
-static_assert(VECTOR * PITCH <= CHUNK_PITCH && SLICE % CHUNK == 0 && TILE % WARP == 0, "a chunk fits");
-enum { SHARED = SLICE / CHUNK * CHUNK_PITCH };
+enum { EACH = TILE / WARP, SHARED = SLICE / CHUNK * CHUNK_PITCH };
+static_assert(SLICE % CHUNK == 0 && TILE % WARP == 0, "a chunk fits");
 static_assert(SHARED >= WARPS * TILE, "the sums of a tile fit");
-
-__device__ __forceinline__ unsigned place(unsigned column) {
-    return column / CHUNK * CHUNK_PITCH + column % VECTOR * PITCH + column / VECTOR % WARP;
-}
 
 // Neighbouring rows that a warp takes: their numbers in R fill a sector.
 enum { RUN = 4 };
@@ -177,42 +171,6 @@ __device__ __forceinline__ void normalise(const Group &group, Index j, double no
     }
 }
 
-// Columns of q into shared memory, in an order that keeps the writes free of conflicts and the reads in whole sectors.
-__device__ __forceinline__ void stage(const Group &group, const double *q, unsigned columns) {
-    unsigned lane = threadIdx.x;
-    for (unsigned turn = threadIdx.y; turn / VECTOR * CHUNK < columns; turn += WARPS) {
-        unsigned unit = turn % VECTOR + lane / VECTOR * VECTOR;
-        unsigned column = turn / VECTOR * CHUNK + unit * VECTOR + lane % VECTOR;
-        if (column < columns) group.shared[place(column)] = q[column];
-    }
-}
-
-// <q, row> over the columns that are staged; in every lane. A column's lane does not depend on the row's alignment, so that
-// equal rows tie; only how it is loaded does.
-__device__ __forceinline__ double dot(const double *q, const Stored *row, unsigned columns) {
-    unsigned column = threadIdx.x * VECTOR;
-    unsigned whole = to_vector(row) == 0 ? columns / VECTOR * VECTOR : 0;
-    double even = 0.0, odd = 0.0;
-    q += threadIdx.x;
-#pragma unroll 4
-    for (; column < whole; column += CHUNK, q += CHUNK_PITCH) {
-        uint4 bytes = load_vector(row + column);
-#pragma unroll
-        for (int e = 0; e < VECTOR; e += 2) {
-            even = fma((double)Elem::of(bytes, e), q[e * PITCH], even);
-            odd = fma((double)Elem::of(bytes, e + 1), q[(e + 1) * PITCH], odd);
-        }
-    }
-    for (; column < columns; column += CHUNK, q += CHUNK_PITCH) {
-#pragma unroll
-        for (int e = 0; e < VECTOR; e += 2) {
-            if (column + e < columns) even = fma((double)Elem::widen(row[column + e]), q[e * PITCH], even);
-            if (column + e + 1 < columns) odd = fma((double)Elem::widen(row[column + e + 1]), q[(e + 1) * PITCH], odd);
-        }
-    }
-    return warp_sum(even + odd);
-}
-
 // The squared norm of what projecting row i on the first `count` vectors leaves, as |v|^2 - |h|^2; in every lane. Lane l has
 // the products of vector `block + l`.
 __device__ __forceinline__ double computed_anew(const Group &group, Index i, Index count) {
@@ -277,7 +235,7 @@ __device__ __forceinline__ void pass(const Group &group, Index p, Index j, doubl
         unsigned columns = group.cols - begin < SLICE ? group.cols - begin : SLICE;
         bool last = begin + columns == group.cols;
         __syncthreads(); // the slice before, or a tile's sums, are read
-        stage(group, q + begin, columns);
+        stage(group.shared, q + begin, columns);
         __syncthreads(); // the slice is there
         for (Index turn = 0; group.row(turn) < group.size; turn += WARP) {
             Index i = group.row(turn + threadIdx.x);

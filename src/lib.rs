@@ -18,6 +18,8 @@
 //!
 //! * [`adapter::IdLora`] is what a trainer holds: made from a view of `W`, run forward and backward on the trainer's own
 //!   buffers, stepped by any optimiser.
+//! * On a device, the modules `resident` and `lowrank::resident` (features `cuda` and `vm`) run it on the trainer's own device memory
+//!   and stream: planned once, then launches alone, which a CUDA graph can capture.
 //! * [`format`](mod@format) reads checkpoints and keeps adapters in files.
 //! * [`norms`], [`cluster`], [`qr`], [`interp`], [`select`] and [`lowrank`] are the operations it is made of, each usable
 //!   on its own: a `Desc` says what the problem is, a `Plan` has checked it, `run` does it.
@@ -54,7 +56,10 @@ pub mod norms;
 pub mod qr;
 mod random;
 pub mod reference;
+#[cfg(any(feature = "cuda", feature = "vm"))]
+pub mod resident;
 pub mod select;
+pub mod shared_gemm;
 
 pub use device::Device;
 pub use elem::{Dtype, Elem, bf16, f16};

@@ -14,7 +14,7 @@ fn span(rows: usize, cols: usize, ld: usize) -> Option<usize> {
     }
 }
 
-fn check(len: usize, rows: usize, cols: usize, ld: usize) -> Result<usize> {
+pub(crate) fn check(len: usize, rows: usize, cols: usize, ld: usize) -> Result<usize> {
     if ld < cols {
         return Err(Error::shape("matrix view", "ld", format!("at least cols = {cols}"), format!("{ld}")));
     }

@@ -2,7 +2,8 @@
 //
 // Copies to the device, copies back, frees and launches are queued and done when somebody waits, at the latest moment that the
 // real driver allows. Pointers must lie in live allocations, contexts must be current, images must be whole. Of the kernels it knows
-// one: `norm_rows` of float, by the header of `kernels/norms.cu`. cuEventElapsedTime_v2 is missing, as before CUDA 12.8.
+// one: `norm_rows` of float, by the header of `kernels/norms.cu`; those of `kernels/lowrank*.cu` it takes and does nothing.
+// cuEventElapsedTime_v2 is missing, as before CUDA 12.8.
 //
 // Set by the environment: PAPER_VERSION, PAPER_DEVICES, PAPER_CAPABILITY (90), PAPER_POOLS, PAPER_MEMORY (bytes), PAPER_REFUSE
 // (c: no cubin loads, p: no PTX), PAPER_FAULT (launches do wrong). At exit a report goes to PAPER_REPORT.
@@ -23,6 +24,9 @@ static long setting(const char *name, long otherwise) {
 
 // What went on.
 static int live_allocations, live_modules, live_events, contexts, launches, wrong;
+// Calls that allocate, free, copy, wait, touch events or modules: everything that a step has no need of.
+static int calls;
+static void *last_stream;
 static unsigned long largest_shared;
 static size_t used;
 static Status fault;
@@ -180,30 +184,30 @@ Status cuCtxSynchronize(void) { return ready() ? INVALID_CONTEXT : wait_for_all(
 // Streams and events; everything is in one queue.
 Status cuStreamCreate(void **stream, unsigned flags) { return (void)flags, *stream = malloc(1), ready(); }
 Status cuStreamDestroy_v2(void *stream) { return free(stream), OK; }
-Status cuStreamSynchronize(void *stream) { return (void)stream, ready() ? (fault ? fault : INVALID_CONTEXT) : wait_for_all(); }
-Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return (void)stream, (void)event, (void)flags, ready(); }
-Status cuEventCreate(void **event, unsigned flags) { return *event = malloc(sizeof flags), *(unsigned *)*event = flags, live_events++, ready(); }
+Status cuStreamSynchronize(void *stream) { return (void)stream, calls++, ready() ? (fault ? fault : INVALID_CONTEXT) : wait_for_all(); }
+Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return (void)stream, calls++, (void)event, (void)flags, ready(); }
+Status cuEventCreate(void **event, unsigned flags) { return calls++, *event = malloc(sizeof flags), *(unsigned *)*event = flags, live_events++, ready(); }
 Status cuEventDestroy_v2(void *event) { return free(event), live_events--, OK; }
-Status cuEventRecord(void *event, void *stream) { return (void)event, (void)stream, ready(); }
-Status cuEventSynchronize(void *event) { return (void)event, ready() ? INVALID_CONTEXT : wait_for_all(); }
+Status cuEventRecord(void *event, void *stream) { return calls++, (void)event, (void)stream, ready(); }
+Status cuEventSynchronize(void *event) { return calls++, (void)event, ready() ? INVALID_CONTEXT : wait_for_all(); }
 Status cuEventElapsedTime(float *milliseconds, void *start, void *end) {
     if (*(unsigned *)start || *(unsigned *)end) complain("an event without timing");
     return *milliseconds = 0.25f, queued ? 600 : OK;
 }
 
 // Memory.
-Status cuMemAllocAsync(uint64_t *at, size_t bytes, void *stream) { return (void)stream, allocate(at, bytes); }
-Status cuMemAlloc_v2(uint64_t *at, size_t bytes) { return allocate(at, bytes); }
-Status cuMemFreeAsync(uint64_t at, void *stream) { return (void)stream, enqueue((Work){.kind = FREE, .a = at}); }
-Status cuMemFree_v2(uint64_t at) { return wait_for_all(), release(at), OK; }
+Status cuMemAllocAsync(uint64_t *at, size_t bytes, void *stream) { return calls++, (void)stream, allocate(at, bytes); }
+Status cuMemAlloc_v2(uint64_t *at, size_t bytes) { return calls++, allocate(at, bytes); }
+Status cuMemFreeAsync(uint64_t at, void *stream) { return calls++, (void)stream, enqueue((Work){.kind = FREE, .a = at}); }
+Status cuMemFree_v2(uint64_t at) { return calls++, wait_for_all(), release(at), OK; }
 Status cuMemsetD8Async(uint64_t at, unsigned char byte, size_t bytes, void *stream) {
-    return (void)stream, enqueue((Work){.kind = SET, .a = at, .b = byte, .bytes = bytes});
+    return calls++, (void)stream, enqueue((Work){.kind = SET, .a = at, .b = byte, .bytes = bytes});
 }
 Status cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
-    return (void)stream, enqueue((Work){.kind = TO_DEVICE, .a = to, .b = (uint64_t)from, .bytes = bytes});
+    return calls++, (void)stream, enqueue((Work){.kind = TO_DEVICE, .a = to, .b = (uint64_t)from, .bytes = bytes});
 }
 Status cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
-    return (void)stream, enqueue((Work){.kind = TO_HOST, .a = (uint64_t)to, .b = from, .bytes = bytes});
+    return calls++, (void)stream, enqueue((Work){.kind = TO_HOST, .a = (uint64_t)to, .b = from, .bytes = bytes});
 }
 
 // Modules.
@@ -211,6 +215,7 @@ typedef struct { char name[64]; int allowed; } Function;
 typedef struct { int count; Function functions[16]; } Module;
 
 Status cuModuleLoadDataEx(void **module, const char *image, unsigned count, int *options, void **values) {
+    calls++;
     if (ready()) return INVALID_CONTEXT;
     if ((uintptr_t)image % 8) complain("an image that is not aligned");
     int cubin = !memcmp(image, "\177ELF", 4);
@@ -219,22 +224,24 @@ Status cuModuleLoadDataEx(void **module, const char *image, unsigned count, int 
         if (count == 2 && options[0] == 5 && options[1] == 6) snprintf(values[0], (size_t)values[1], "ptxas: says why");
         return INVALID_IMAGE;
     }
-    if (!cubin && !strstr(image, ".entry norm_rows(")) return INVALID_IMAGE;
+    if (!cubin && !strstr(image, ".entry norm_rows(") && !strstr(image, ".entry lowrank_")) return INVALID_IMAGE;
     *module = calloc(1, sizeof(Module));
     live_modules++;
     return OK;
 }
 Status cuModuleUnload(void *module) { return free(module), live_modules--, OK; }
 Status cuModuleGetFunction(void **function, Module *module, const char *name) {
+    calls++;
     if (ready()) return INVALID_CONTEXT;
-    if (strncmp(name, "norm_", 5) || module->count == 16) return NOT_FOUND;
+    if ((strncmp(name, "norm_", 5) && strncmp(name, "lowrank_", 8)) || module->count == 16) return NOT_FOUND;
     Function *found = &module->functions[module->count++];
     snprintf(found->name, sizeof found->name, "%s", name);
     found->allowed = 49152 - 1024; // it has some static shared memory
     return *function = found, OK;
 }
-Status cuFuncGetAttribute(int *value, int attribute, Function *f) { return *value = f->allowed, attribute == 8 ? OK : INVALID; }
+Status cuFuncGetAttribute(int *value, int attribute, Function *f) { return calls++, *value = f->allowed, attribute == 8 ? OK : INVALID; }
 Status cuFuncSetAttribute(Function *f, int attribute, int value) {
+    calls++;
     if (attribute != 8 || value > 232448 - 1024) return INVALID;
     return f->allowed = value, OK;
 }
@@ -245,14 +252,20 @@ Status cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Function *f, int
 }
 Status cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                       void *stream, void **args, void **extra) {
-    (void)stream;
     if (ready()) return fault ? fault : INVALID_CONTEXT;
     if ((long)shared > f->allowed || gx == 0 || extra) return INVALID;
     launches++;
     if (shared > largest_shared) largest_shared = shared;
+    last_stream = stream;
+    if (!strncmp(f->name, "lowrank_", 8)) return args[0] ? OK : INVALID;
     if (strcmp(f->name, "norm_rows")) return NOT_SUPPORTED;
     Work work = {.kind = NORM_ROWS, .a = *(uint64_t *)args[0], .b = *(uint64_t *)args[1], .c = *(uint64_t *)args[2]};
     memcpy(&work.shape, args[3], sizeof work.shape);
     if (gx != (work.shape.rows + 7) / 8 || gy != 1 || gz != 1 || bx != 32 || by != 8 || bz != 1) complain("the launch's shape");
     return enqueue(work);
 }
+
+// What a test asks while it runs.
+int paper_calls(void) { return calls; }
+int paper_launches(void) { return launches; }
+void *paper_stream(void) { return last_stream; }

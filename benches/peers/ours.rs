@@ -119,11 +119,11 @@ fn adapter<T: Elem>(command: &Value) -> Value {
     let (mut forward, mut backward) = (Vec::new(), Vec::new());
     for _ in 0..size(command, "repeats") {
         let clock = Instant::now();
-        let saved = SavedMut { x: x.as_mut(), gate: weights.as_mut() };
+        let saved = SavedMut { x: x.as_mut(), gate: weights.as_mut(), z: None };
         plan.forward(&parameters, &layer, Output::InPlace(y.as_mut()), Some(saved)).expect("forward");
         forward.push(clock.elapsed().as_secs_f64());
         let clock = Instant::now();
-        let saved = Saved { x: x.as_ref(), gate: weights.as_ref() };
+        let saved = Saved { x: x.as_ref(), gate: weights.as_ref(), z: None };
         let gradients = Gradients { b: grad_b.as_mut(), gate: grad_gate.as_mut(), h_gate: None, accumulate: false };
         plan.backward(&parameters, &layer, saved, InputGradient::Scatter(g.as_mut()), gradients).expect("backward");
         backward.push(clock.elapsed().as_secs_f64());

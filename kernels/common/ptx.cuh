@@ -41,6 +41,17 @@ __device__ __forceinline__ unsigned ld_acquire(const unsigned *at) {
     return x;
 }
 
+// atom.acq_rel.gpu.inc: counts up to `top` and then from 0 again, and returns the count before. What this thread wrote, read or
+// saw before is before what follows in whoever counts on.
+__device__ __forceinline__ unsigned atom_inc_acq_rel(unsigned *at, unsigned top) {
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(__cvta_generic_to_global(at)), "r"(top)
+                 : "memory");
+    return before;
+}
+
 // cp.async: 16 bytes to shared memory past the registers, of which the first `bytes` are read and the rest are zero. Both
 // addresses are multiples of 16.
 __device__ __forceinline__ void cp_async_16(void *to, const void *from, unsigned bytes) {
@@ -70,6 +81,13 @@ __device__ __forceinline__ void cp_async_wait_all() { asm volatile("cp.async.wai
 // st.global.v2.f32: two neighbours at once, aligned to 8 bytes; the compiler would part them beside scalar stores of the same.
 __device__ __forceinline__ void st_global_v2_f32(float *to, float x, float y) {
     asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "f"(x), "f"(y) : "memory");
+}
+
+// st.global.v4.b32: 16 bytes at once, aligned to as many; the compiler would part them, too.
+__device__ __forceinline__ void st_global_v4(void *to, const uint4 &x) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(x.x), "r"(x.y), "r"(x.z),
+                 "r"(x.w)
+                 : "memory");
 }
 
 // ldmatrix.x4: four 8x8 matrices of 16 bits in shared memory; lane i has the address of row i%8 of matrix i/8.

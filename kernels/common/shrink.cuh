@@ -1,5 +1,5 @@
-// The adapter's forward up to z, which the block keeps in shared memory as bfloat16 terms: tables, gather, gate, premix. The
-// operands are those of lowrank.cu.
+// The adapter's forward up to z, which the block keeps in shared memory as bfloat16 terms: the modules of a group, tables, X
+// gathered or given, gate, premix. The operands are those of lowrank.cu.
 #pragma once
 #include "common/philox.cuh"
 #include "common/terms.cuh"
@@ -7,18 +7,39 @@
 enum Gate { INNER, RMS_INNER, LINEAR, LINEAR_SOFTMAX, STATIC };
 enum Bias { NO_BIAS, INCLUDED, SEPARATE };
 
-struct Shape {
-    Index y0, y, h, skeleton, b, gate, bias, x, a; // where operands start
-    Index ld_y0, ld_y, ld_h, ld_b, ld_gate, ld_x, ld_a;
-    Index tokens, seed, offset;
-    unsigned rows, cols, rank, components, split;
-    unsigned gate_kind, bias_kind, in_place;
+// One module of a group: its operands by address, with rows ld_name apart, its scale and its dropout. In place, y0 is y. Where
+// `given` is there, X is read from it, as it is, instead of being gathered. x, a and z are saved where they have a place.
+struct Module {
+    const Stored *y0, *h;
+    const unsigned *skeleton;
+    const float *b, *gate;
+    const Stored *bias, *given;
+    Stored *y, *x;
+    float *a, *z;
+    Index ld_y0, ld_h, ld_b, ld_gate, ld_given, ld_y, ld_x, ld_a, ld_z;
+    Index seed, offset;
     unsigned drops, threshold; // an entry of X is dropped where its word is below the threshold,
     float kept, scale;         // and multiplied by `kept` elsewhere
+};
+static_assert(sizeof(Module) == 192, "as in src/gpu/lowrank/group.rs");
+
+// What the modules of a group have in common.
+struct Shape {
+    Index tokens;
+    unsigned rows, cols, rank, components, split;
+    unsigned gate_kind, bias_kind;
+    unsigned blocks; // of a module
     unsigned block_tokens, holds, tile_pitch, term_rows, term_stride;
     unsigned places, gates, partials, stash, mask, terms, tile; // where the parts of shared memory start, in bytes
 };
-static_assert(sizeof(Shape) == 248, "as in src/gpu/lowrank/forward.rs");
+static_assert(sizeof(Shape) == 88, "as in src/gpu/lowrank/group.rs");
+
+enum { MODULES = 8 }; // at most, in a group
+
+struct Group {
+    Shape shape;
+    Module modules[MODULES];
+};
 
 enum { THREADS = WARP * WARPS, TERMS = sizeof(Stored) == 4 ? 3 : 2 };
 enum { TOKEN_GROUP = 8, COMPONENT_GROUP = 4 }; // of the logits
@@ -42,7 +63,7 @@ struct Block {
     Index *from, *to;        // [term_rows] where sub-rows start in y0 and in y
 
     __device__ __forceinline__ explicit Block(const Shape &shape) {
-        first = (Index)blockIdx.x * shape.block_tokens;
+        first = (Index)(blockIdx.x % shape.blocks) * shape.block_tokens;
         count = shape.tokens - first < shape.block_tokens ? (unsigned)(shape.tokens - first) : shape.block_tokens;
         part = shape.rows / shape.split;
         depth = shape.rank / shape.split;
@@ -57,17 +78,17 @@ struct Block {
 };
 
 // Tables, and zeros where terms are padded: rows of the last block that have no token, columns beyond r/s.
-__device__ __forceinline__ void prepare(const unsigned *skeleton, Block &block, const Shape &shape) {
+__device__ __forceinline__ void prepare(const Module &module, Block &block, const Shape &shape) {
     unsigned thread = block.warp * WARP + block.lane;
     unsigned *places = shared_at<unsigned>(shape.places);
     for (unsigned row = thread; row < block.sub_rows; row += THREADS) {
         Index token = block.first + row / shape.split;
         unsigned column = row % shape.split * block.part;
-        block.from[row] = token * shape.ld_y0 + column;
-        block.to[row] = token * shape.ld_y + column;
+        block.from[row] = token * module.ld_y0 + column;
+        block.to[row] = token * module.ld_y + column;
     }
     for (unsigned c = thread; c < block.width; c += THREADS) {
-        unsigned column = skeleton[c];
+        unsigned column = __ldg(module.skeleton + c);
         places[c] = shape.holds ? column / block.part * shape.tile_pitch + column % block.part : column;
     }
     unsigned *terms = shared_at<unsigned>(shape.terms);
@@ -75,7 +96,10 @@ __device__ __forceinline__ void prepare(const unsigned *skeleton, Block &block, 
 }
 
 // H W_g^T: each warp's share of the sums into partials [WARPS, block_tokens, k].
-__device__ __forceinline__ void project(const Stored *h, const float *gate, const Block &block, const Shape &shape) {
+__device__ __forceinline__ void project(const Module &module, const Block &block, const Shape &shape) {
+    const Stored *h = module.h + block.first * module.ld_h;
+    const float *gate = module.gate;
+    Index ld_h = module.ld_h, ld_gate = module.ld_gate;
     float *partials = shared_at<float>(shape.partials) + block.warp * shape.block_tokens * shape.components;
     for (unsigned t = 0; t < block.count; t += TOKEN_GROUP) {
         for (unsigned i = 0; i < shape.components; i += COMPONENT_GROUP) {
@@ -84,10 +108,10 @@ __device__ __forceinline__ void project(const Stored *h, const float *gate, cons
                 float w[COMPONENT_GROUP];
 #pragma unroll
                 for (int e = 0; e < COMPONENT_GROUP; ++e)
-                    w[e] = i + e < shape.components ? gate[(i + e) * shape.ld_gate + j] : 0.0f;
+                    w[e] = i + e < shape.components ? __ldg(gate + (i + e) * ld_gate + j) : 0.0f;
 #pragma unroll
                 for (int u = 0; u < TOKEN_GROUP; ++u) {
-                    float x = t + u < block.count ? Elem::widen(h[(block.first + t + u) * shape.ld_h + j]) : 0.0f;
+                    float x = t + u < block.count ? Elem::widen(__ldg(h + (t + u) * ld_h + j)) : 0.0f;
 #pragma unroll
                     for (int e = 0; e < COMPONENT_GROUP; ++e) sums[u][e] = fmaf(x, w[e], sums[u][e]);
                 }
@@ -106,10 +130,10 @@ __device__ __forceinline__ void project(const Stored *h, const float *gate, cons
 }
 
 // Four bits for every four entries of a token's row of X: set where the entry is kept.
-__device__ __forceinline__ void draw_mask(Index token, unsigned char *mask, const Block &block, const Shape &shape) {
-    token += shape.offset;
+__device__ __forceinline__ void draw_mask(Index token, unsigned char *mask, const Block &block, const Module &module) {
+    token += module.offset;
     for (unsigned i = block.lane; i < (block.width + 3) / 4; i += WARP)
-        mask[i] = kept_columns(token, i, shape.seed, shape.threshold);
+        mask[i] = kept_columns(token, i, module.seed, module.threshold);
 }
 
 // Gate values of a token, whose X is x, into a [k]. All lanes of the warp see them.
@@ -121,7 +145,7 @@ __device__ __forceinline__ void weigh(const Stored *x, const float *gate, float 
             double squares = 0.0; // those of every float fit
             for (unsigned j = block.lane; j < shape.rank; j += WARP) {
                 float value = Elem::widen(x[j]);
-                sum = fmaf(gate[j], value, sum);
+                sum = fmaf(__ldg(gate + j), value, sum);
                 if (shape.gate_kind == RMS_INNER) squares = fma((double)value, (double)value, squares);
             }
             sum = warp_sum(sum);
@@ -133,7 +157,7 @@ __device__ __forceinline__ void weigh(const Stored *x, const float *gate, float 
         float top = -__int_as_float(0x7f800000);
         for (unsigned i = block.lane; i < shape.components; i += WARP) {
             float logit = 0.0f;
-            if (shape.gate_kind == STATIC) logit = gate[i];
+            if (shape.gate_kind == STATIC) logit = __ldg(gate + i);
             else
                 for (unsigned w = 0; w < WARPS; ++w)
                     logit += partials[w * shape.block_tokens * shape.components + i];
@@ -160,18 +184,20 @@ __device__ __forceinline__ unsigned place_of(unsigned row, unsigned d, const Blo
     return (row / 16 * block.steps + d / 16) * STEP + lane * FRAGMENT + d % 4 / 2 * 4 + row % 16 / 8 * 2 + d % 2;
 }
 
-// z of a token, as terms.
+// z of a token, as terms; saved where there is a place for it.
 __device__ __forceinline__ void premix(const Stored *x, const float *a, const unsigned char *mask, unsigned t,
-                                       const Block &block, const Shape &shape) {
+                                       const Module &module, const Block &block, const Shape &shape) {
     unsigned short *terms = shared_at<unsigned short>(shape.terms);
+    float *saved = module.z ? module.z + (block.first + t) * module.ld_z : nullptr;
     for (unsigned j = block.lane; j < shape.rank; j += WARP) {
         float z = 0.0f;
         for (unsigned i = 0; i < shape.components; ++i) {
             unsigned c = i * shape.rank + j;
             float value = Elem::widen(x[c]);
-            if (shape.drops) value *= mask[c / 4] >> c % 4 & 1 ? shape.kept : 0.0f;
+            if (module.drops) value *= mask[c / 4] >> c % 4 & 1 ? module.kept : 0.0f;
             z = fmaf(a[i], value, z);
         }
+        if (saved) saved[j] = z;
         unsigned short of_z[TERMS];
         split(z, of_z);
         unsigned at = place_of(t * shape.split + j / block.depth, j % block.depth, block);
@@ -180,33 +206,46 @@ __device__ __forceinline__ void premix(const Stored *x, const float *a, const un
     }
 }
 
-// X, gate and z of the warp's tokens; X and the gate saved where SAVES.
-template <bool SAVES>
-__device__ __forceinline__ void shrink(const Stored *y0, const unsigned *skeleton, const float *gate, const Stored *bias,
-                                       Stored *saved_x, float *saved_a, const Block &block, const Shape &shape) {
+// X of a token into x: from the tile, from its row of Y0, or as it is given. Saved where there is a place for it.
+__device__ __forceinline__ void fetch(Stored *x, unsigned t, const Module &module, const Block &block, const Shape &shape) {
+    Index token = block.first + t;
+    Stored *saved = module.x ? module.x + token * module.ld_x : nullptr;
+    if (module.given) {
+        const Stored *given = module.given + token * module.ld_given;
+#pragma unroll 4
+        for (unsigned c = block.lane; c < block.width; c += WARP) {
+            x[c] = __ldg(given + c);
+            if (saved) saved[c] = x[c];
+        }
+        return;
+    }
+    const Stored *tile = shared_at<Stored>(shape.tile) + t * shape.split * shape.tile_pitch;
+    const Stored *row = module.y0 + token * module.ld_y0;
     const unsigned *places = shared_at<unsigned>(shape.places);
-    const Stored *tile = shared_at<Stored>(shape.tile);
+#pragma unroll 4
+    for (unsigned c = block.lane; c < block.width; c += WARP) {
+        Stored value = shape.holds ? tile[places[c]] : row[places[c]];
+        if (shape.bias_kind == INCLUDED)
+            value = Elem::narrow(Elem::widen(value) - Elem::widen(__ldg(module.bias + __ldg(module.skeleton + c))));
+        x[c] = value;
+        if (saved) saved[c] = value;
+    }
+}
+
+// X, gate and z of the warp's tokens, saved where there is a place for them.
+__device__ __forceinline__ void shrink(const Module &module, const Block &block, const Shape &shape) {
     Stored *x = shared_at<Stored>(shape.stash) + block.warp * block.width;
     float *a = shared_at<float>(shape.gates) + block.warp * shape.components;
     unsigned char *mask = shared_at<unsigned char>(shape.mask) + block.warp * ((block.width + 3) / 4);
     for (unsigned t = block.warp; t < block.count; t += WARPS) {
         Index token = block.first + t;
-        unsigned tile_row = t * shape.split * shape.tile_pitch;
-        const Stored *row = y0 + token * shape.ld_y0;
-#pragma unroll 4
-        for (unsigned c = block.lane; c < block.width; c += WARP) {
-            Stored value = shape.holds ? tile[tile_row + places[c]] : row[places[c]];
-            if (shape.bias_kind == INCLUDED)
-                value = Elem::narrow(Elem::widen(value) - Elem::widen(bias[skeleton[c]]));
-            x[c] = value;
-            if (SAVES) saved_x[token * shape.ld_x + c] = value;
-        }
-        if (shape.drops) draw_mask(token, mask, block, shape);
+        fetch(x, t, module, block, shape);
+        if (module.drops) draw_mask(token, mask, block, module);
         __syncwarp(); // X and the mask are written before other lanes read them
-        weigh(x, gate, a, t, block, shape);
-        if (SAVES)
-            for (unsigned i = block.lane; i < shape.components; i += WARP) saved_a[token * shape.ld_a + i] = a[i];
-        premix(x, a, mask, t, block, shape);
+        weigh(x, module.gate, a, t, block, shape);
+        if (module.a)
+            for (unsigned i = block.lane; i < shape.components; i += WARP) module.a[token * module.ld_a + i] = a[i];
+        premix(x, a, mask, t, module, block, shape);
         __syncwarp(); // X, gate and mask are read before the next token's overwrite them
     }
 }

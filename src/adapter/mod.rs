@@ -25,12 +25,12 @@
 //! let (mut x, mut gate) = (Mat::zeros(t, 2 * 2)?, Mat::zeros(t, 2)?);
 //! let (down, bias) = (DownProjection::Gather, Bias::None);
 //! let layer = Layer { h: None, w: None, bias: None, dropout: None };
-//! let saved = SavedMut { x: x.as_mut(), gate: gate.as_mut() };
+//! let saved = SavedMut { x: x.as_mut(), gate: gate.as_mut(), z: None };
 //! adapter.forward(&device, down, bias, &layer, Output::InPlace(y.as_mut()), Some(saved))?;
 //!
 //! // Backward: G = ∂L/∂Y becomes ∂L/∂Y0; the adapter's own gradients add up until the optimiser takes them.
 //! let mut g = wave(t, m)?;
-//! let saved = Saved { x: x.as_ref(), gate: gate.as_ref() };
+//! let saved = Saved { x: x.as_ref(), gate: gate.as_ref(), z: None };
 //! adapter.backward(&device, down, bias, &layer, saved, InputGradient::Scatter(g.as_mut()), None)?;
 //! for mut parameter in adapter.parameters_mut() {
 //!     for i in 0..parameter.shape().0 {

@@ -114,7 +114,7 @@ fn apply<T: Elem + Default>(args: &Apply, mut adapter: IdLora, input: &Checkpoin
     let mut gate = Mat::<f32>::zeros(t, components)?;
     let mut y = Mat::<T>::zeros(t, y0.cols())?;
     let out = Output::OutOfPlace { y0: y0.as_ref(), y: y.as_mut() };
-    let saved = SavedMut { x: x.as_mut(), gate: gate.as_mut() };
+    let saved = SavedMut { x: x.as_mut(), gate: gate.as_mut(), z: None };
     adapter.forward(&args.device, down, base_bias, &layer, out, Some(saved))?;
     let z = premix(&x, &gate, rank)?;
     let mut tensors = vec![Tensor::of("y", y.as_ref()), Tensor::of("z", z.as_ref()), Tensor::of("gate", gate.as_ref())];
@@ -122,7 +122,7 @@ fn apply<T: Elem + Default>(args: &Apply, mut adapter: IdLora, input: &Checkpoin
 
     let linear = adapter.config().gate.reads_input();
     let mut h_gate = if linear { Some(Mat::<T>::zeros(t, adapter.cols())?) } else { None };
-    let saved = Saved { x: x.as_ref(), gate: gate.as_ref() };
+    let saved = Saved { x: x.as_ref(), gate: gate.as_ref(), z: None };
     let into = InputGradient::Scatter(grad.as_mut());
     adapter.backward(&args.device, down, base_bias, &layer, saved, into, h_gate.as_mut().map(Mat::as_mut))?;
     let [b, gate] = adapter.parameters();

@@ -6,3 +6,4 @@ pub(crate) mod interp;
 pub(crate) mod lowrank;
 pub(crate) mod norms;
 pub(crate) mod qr;
+pub(crate) mod shared_gemm;

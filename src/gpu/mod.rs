@@ -18,6 +18,7 @@ pub(crate) mod ptx_version;
 pub(crate) mod qr;
 pub(crate) mod resources;
 pub(crate) mod rows;
+pub(crate) mod shared_gemm;
 #[allow(dead_code)] // the build script uses the rest of the table
 pub(crate) mod variants;
 #[cfg(feature = "vm")]
@@ -58,7 +59,11 @@ pub(crate) trait Gpu: sealed::Sealed {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Self::Buffer>;
+    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Self::Buffer> {
+        let mut buffer = self.allocate::<T>(op, name, data.len())?;
+        self.write(op, &mut buffer, data)?;
+        Ok(buffer)
+    }
 
     /// Overwrites a whole buffer, after everything launched so far.
     ///
@@ -69,6 +74,10 @@ pub(crate) trait Gpu: sealed::Sealed {
     /// Where a buffer starts, for tables of addresses: the kernel that follows them reads it, so the caller keeps the buffer
     /// until that kernel is done.
     fn address(&self, buffer: &Self::Buffer) -> u64;
+
+    /// Which memory and queue this is: equal for handles whose buffers serve each other's launches. Unique as long as a handle
+    /// lives.
+    fn place(&self) -> Place;
 
     /// Reads a whole buffer, after everything launched so far.
     ///
@@ -100,6 +109,10 @@ pub(crate) trait Gpu: sealed::Sealed {
     /// Bytes of shared memory that a block can have.
     fn shared_limit(&self) -> u32;
 }
+
+/// Where buffers lie and in which order they are used, see [`Gpu::place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(pub [usize; 2]);
 
 /// The shape of a launch; how many threads a block has is the entry point's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,13 +199,15 @@ mod tests {
 
     #[test]
     fn every_family_has_a_variant_for_every_element() {
-        use Family::{Cluster, Lowrank, LowrankGrad, Norms, Points, Qr, QrGram, QrSketch, QrSolve};
-        let families = [Norms, Points, Cluster, Qr, QrGram, QrSolve, QrSketch, Lowrank, LowrankGrad];
+        // All but the coefficients', which meet no weights.
+        let families = VARIANTS.iter().filter(|variant| variant.element.is_some()).map(|variant| variant.family);
+        let families: std::collections::HashSet<Family> = families.collect();
+        assert!(families.len() >= 10);
         for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32] {
-            for family in families {
+            for &family in &families {
                 for entry in family.entries() {
                     let kernel = Kernel::of("test", family, Some(dtype), entry);
-                    if (family, dtype) == (QrGram, Dtype::F32) {
+                    if matches!((family, dtype), (Family::QrGram | Family::SharedGemm, Dtype::F32)) {
                         assert!(kernel.unwrap_err().to_string().contains("not compiled for f32"));
                         continue;
                     }

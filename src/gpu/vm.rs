@@ -2,7 +2,7 @@
 //! profiler. For tests and for counting; it is slower than the CPU backend by orders of magnitude.
 
 use super::variants::VARIANTS;
-use super::{Gpu, Grid, Kernel, image};
+use super::{Gpu, Grid, Kernel, Place, image};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use ptx_vm::{Accumulation, Arg, Checks, Counters, Launch, LaunchError, Memory, MemoryError, Module, Schedule};
@@ -49,6 +49,18 @@ struct State {
     /// Loaded images, by variant.
     modules: HashMap<usize, Module>,
     launches: Vec<Launched>,
+    used: Used,
+}
+
+/// What a [`Vm`] was asked for, beside launches. A step of an operation whose operands lie on the device asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Buffers that were allocated.
+    pub allocations: u64,
+    /// Copies to the device.
+    pub writes: u64,
+    /// Copies from the device.
+    pub reads: u64,
 }
 
 /// A virtual machine. Copies are handles of the same one; two are equal if they run launches the same way.
@@ -76,7 +88,8 @@ impl Eq for Vm {}
 impl Vm {
     /// A machine of its own.
     pub fn new(settings: Settings) -> Self {
-        let state = State { memory: Memory::new(), modules: HashMap::new(), launches: Vec::new() };
+        let state =
+            State { memory: Memory::new(), modules: HashMap::new(), launches: Vec::new(), used: Used::default() };
         Self { settings, accumulation: Accumulation::default(), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -97,6 +110,11 @@ impl Vm {
     /// The last launches (at most 64), oldest first, and forgets them.
     pub fn take_launches(&self) -> Vec<Launched> {
         std::mem::take(&mut self.state().launches)
+    }
+
+    /// What was asked for since the machine was made.
+    pub fn used(&self) -> Used {
+        self.state().used
     }
 
     /// A panic elsewhere leaves memory and modules whole: no call of theirs is interrupted half-way through a change that
@@ -127,6 +145,7 @@ impl Gpu for Vm {
     fn allocate<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Buffer> {
         let bytes = len.saturating_mul(size_of::<T>());
         let mut state = self.state();
+        state.used.allocations += 1;
         let too_much = |_: MemoryError| Error::OutOfMemory { op, what: name, bytes };
         let handle = state.memory.allocate::<u8>(bytes).map_err(too_much)?;
         state.memory.name(&handle, name).map_err(too_much)?;
@@ -139,16 +158,12 @@ impl Gpu for Vm {
         Ok(buffer)
     }
 
-    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Buffer> {
-        let mut buffer = self.allocate::<T>(op, name, data.len())?;
-        self.write(op, &mut buffer, data)?;
-        Ok(buffer)
-    }
-
     fn write<T: Pod>(&self, op: &'static str, buffer: &mut Buffer, data: &[T]) -> Result<()> {
         let bytes = bytemuck::cast_slice(data);
         let refused = |_| length(op, "write", buffer.handle.len(), bytes.len());
-        self.state().memory.write(&buffer.handle, bytes).map_err(refused)
+        let mut state = self.state();
+        state.used.writes += 1;
+        state.memory.write(&buffer.handle, bytes).map_err(refused)
     }
 
     fn address(&self, buffer: &Buffer) -> u64 {
@@ -156,10 +171,18 @@ impl Gpu for Vm {
         self.state().memory.address(&buffer.handle).unwrap_or(0)
     }
 
+    fn place(&self) -> Place {
+        Place([Arc::as_ptr(&self.state).addr(), 0])
+    }
+
     fn download<T: Pod>(&self, op: &'static str, buffer: &Buffer, data: &mut [T]) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(data);
         let refused = || length(op, "download", buffer.handle.len(), bytes.len());
-        let found = self.state().memory.download(&buffer.handle).map_err(|_| refused())?;
+        let found = {
+            let mut state = self.state();
+            state.used.reads += 1;
+            state.memory.download(&buffer.handle).map_err(|_| refused())?
+        };
         if found.len() != bytes.len() {
             return Err(refused());
         }
@@ -208,7 +231,7 @@ impl Vm {
         let failed = |findings| Error::Kernel { op: kernel.op, kernel: kernel.entry.name.to_owned(), findings };
         let not_run = |error: LaunchError| failed(vec![error.to_string()]);
         let mut state = self.state();
-        let State { memory, modules, launches } = &mut *state;
+        let State { memory, modules, launches, .. } = &mut *state;
         let module = match modules.entry(kernel.variant) {
             std::collections::hash_map::Entry::Occupied(loaded) => loaded.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {

@@ -40,7 +40,12 @@
 //!   call site serves every gate. A bias under [`Bias::None`] and a buffer for a gradient that does not exist are refused:
 //!   ignoring them would be silently wrong.
 
-mod check;
+pub(crate) mod check;
+pub(crate) mod factors;
+#[cfg(any(feature = "cuda", feature = "vm"))]
+pub mod resident;
+
+pub(crate) use factors::Factors;
 
 use crate::cpu::lowrank as cpu;
 use crate::device::{Device, on_device};
@@ -50,7 +55,7 @@ use crate::mat::{Mat, MatMut, MatRef};
 
 pub(crate) const FORWARD: &str = "lowrank forward";
 pub(crate) const BACKWARD: &str = "lowrank backward";
-const MERGE: &str = "lowrank merge";
+pub(crate) const MERGE: &str = "lowrank merge";
 pub(crate) const UNMERGE: &str = "lowrank unmerge";
 
 /// ε of the rms-inner gate.
@@ -217,13 +222,16 @@ pub struct Layer<'a, T> {
     pub dropout: Option<Dropout>,
 }
 
-/// What the forward leaves for the backward. `z` is a sum over `X` and is redone there.
+/// What the forward leaves for the backward.
 #[derive(Debug)]
 pub struct SavedMut<'a, T> {
     /// `X [t, k·r]` (before dropout).
     pub x: MatMut<'a, T>,
     /// Gate values `a [t, k]`.
     pub gate: MatMut<'a, f32>,
+    /// `z [t, r]`, where `4·r` bytes a token are worth it: a device's backward needs it before it reads `G`, and without it
+    /// reads `X` once more to redo the sum, in a launch of its own. The same bits either way.
+    pub z: Option<MatMut<'a, f32>>,
 }
 
 /// What the forward has left.
@@ -233,6 +241,8 @@ pub struct Saved<'a, T> {
     pub x: MatRef<'a, T>,
     /// Gate values `a [t, k]`.
     pub gate: MatRef<'a, f32>,
+    /// `z [t, r]`, if it was kept. The CPU, which has `X` at hand when it needs `z`, does not look at it.
+    pub z: Option<MatRef<'a, f32>>,
 }
 
 /// Where `dX` goes. It never goes silently into a buffer that the trainer still shares.
@@ -309,17 +319,13 @@ impl Plan {
         check::parameters(FORWARD, &self.desc, parameters)?;
         let operands = check::layer(FORWARD, &self.desc, tokens, layer)?;
         if let Some(saved) = &saved {
-            check::saved(FORWARD, &self.desc, tokens, saved.x.as_ref().shape(), saved.gate.as_ref().shape())?;
+            let z = saved.z.as_ref().map(|z| z.as_ref().shape());
+            check::saved(FORWARD, &self.desc, tokens, saved.x.as_ref().shape(), saved.gate.as_ref().shape(), z)?;
         }
         on_device!(
             &self.device,
             cpu => cpu::forward(self.desc, parameters, operands, output, saved),
-            gpu => match self.desc.down {
-                DownProjection::Gather => {
-                    crate::gpu::lowrank::forward(gpu, &self.desc, parameters, operands, output, saved)
-                }
-                DownProjection::Gemm => Err(self.device.lacks("the explicit down-projection")),
-            }
+            gpu => crate::gpu::lowrank::forward(gpu, &self.desc, parameters, operands, output, saved)
         )
     }
 
@@ -343,7 +349,7 @@ impl Plan {
         let tokens = check::input_gradient(&self.desc, &input)?;
         check::parameters(BACKWARD, &self.desc, parameters)?;
         let operands = check::layer_of_backward(&self.desc, tokens, layer)?;
-        check::saved(BACKWARD, &self.desc, tokens, saved.x.shape(), saved.gate.shape())?;
+        check::saved(BACKWARD, &self.desc, tokens, saved.x.shape(), saved.gate.shape(), saved.z.map(|z| z.shape()))?;
         check::gradients(&self.desc, tokens, &gradients)?;
         on_device!(
             &self.device,
@@ -363,7 +369,11 @@ impl Plan {
 /// [`Error::Shape`](crate::Error::Shape) and [`Error::Parameter`](crate::Error::Parameter) as [`Plan::forward`].
 pub fn merge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
     check::merge(MERGE, desc, parameters, w.as_ref().shape())?;
-    on_device!(device, cpu => cpu::merge(desc, parameters, w), _ => Err(device.lacks("merging")))
+    on_device!(
+        device,
+        cpu => cpu::merge(desc, parameters, w),
+        gpu => crate::gpu::lowrank::merge(gpu, desc, parameters, w)
+    )
 }
 
 /// Undoes [`merge`]: `W ← W − U (I + P U)⁻¹ P W` with `U = κ (I_s⊗B)`; subtracting the delta would not, because merging
@@ -377,5 +387,10 @@ pub fn merge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>,
 /// rank than `W`, and no formula brings it back.
 pub fn unmerge<T: Elem>(device: &Device, desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
     check::merge(UNMERGE, desc, parameters, w.as_ref().shape())?;
-    on_device!(device, cpu => cpu::unmerge(desc, parameters, w), _ => Err(device.lacks("unmerging")))
+    let factors = Factors::of(desc, parameters)?;
+    on_device!(
+        device,
+        cpu => cpu::unmerge(desc, parameters, &factors, w),
+        gpu => crate::gpu::lowrank::unmerge(gpu, desc, parameters, &factors, w)
+    )
 }

@@ -5,3 +5,4 @@ pub mod interp;
 pub mod lowrank;
 pub mod norms;
 pub mod qr;
+pub mod shared_gemm;

@@ -135,7 +135,7 @@ impl Case {
         };
         let mut x = Padded::<f32>::poisoned(TOKENS, clusters * rank, 3);
         let mut gate = Padded::<f32>::poisoned(TOKENS, clusters, 3);
-        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut() };
+        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut(), z: None };
         self.adapter.forward(device, down, bias, &layer, Output::InPlace(y.view_mut()), Some(saved)).unwrap();
         let mut adapted = expected.y.clone();
         add(adapted.data_mut(), 1.0, offset.data());
@@ -143,7 +143,7 @@ impl Case {
 
         let mut g = Padded::<f32>::new(&self.g, 2);
         let mut h_gate = Padded::<f32>::poisoned(TOKENS, COLS, 1);
-        let saved = Saved { x: x.view(), gate: gate.view() };
+        let saved = Saved { x: x.view(), gate: gate.view(), z: None };
         // With an explicit down-projection, dX goes to W[S] by a product of the trainer's own: it is written out.
         let mut dx = Padded::<f32>::poisoned(TOKENS, clusters * rank, 1);
         let input = match down {

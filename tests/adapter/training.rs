@@ -41,7 +41,7 @@ impl<T: Elem> Batch<T> {
         let mut x = Padded::poisoned(tokens, rank * clusters, 1);
         let mut gate = Padded::poisoned(tokens, clusters, 1);
         let output = Output::OutOfPlace { y0: self.y0.view(), y: y.view_mut() };
-        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut() };
+        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut(), z: None };
         adapter.forward(device, DownProjection::Gather, Bias::None, &self.layer(adapter), output, Some(saved)).unwrap();
         Forward { y, x, gate }
     }
@@ -51,7 +51,7 @@ impl<T: Elem> Batch<T> {
         let mut g = g.clone();
         let mut h_gate = Padded::<T>::poisoned(self.h.view().rows(), adapter.cols(), 1);
         let h_gate: Option<MatMut<'_, T>> = adapter.config().gate.reads_input().then(|| h_gate.view_mut());
-        let saved = Saved { x: forward.x.view(), gate: forward.gate.view() };
+        let saved = Saved { x: forward.x.view(), gate: forward.gate.view(), z: None };
         let layer = self.layer(adapter);
         let input = InputGradient::Scatter(g.view_mut());
         adapter.backward(device, DownProjection::Gather, Bias::None, &layer, saved, input, h_gate).unwrap();

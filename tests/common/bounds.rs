@@ -9,6 +9,7 @@ use idlora::{Device, Dtype, Elem, Mat};
 pub struct Bounds {
     pub x: Mat<f64>,
     pub a: Mat<f64>,
+    pub z: Mat<f64>,
     pub y: Mat<f64>,
 }
 
@@ -24,14 +25,15 @@ fn absolute(a: &[f64], b: &[f64]) -> f64 {
 /// Kernels sum in another order and expand on tensor cores: see [`Expansion`].
 pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
     let expansion = Expansion::of::<T>(device);
-    let Desc { cols, rank, components, split, rows, .. } = exact.desc;
+    let Desc { rank, components, split, rows, .. } = exact.desc;
     let (x, tokens) = (exact.x(), exact.y0.rows());
     let adapter = exact.adapter();
     let a = reference::gates(&adapter, x.as_ref(), exact.input());
-    let z = reference::premix(x.as_ref(), a.as_ref(), exact.factors());
+    let z = exact.z();
     let mut bounds = Bounds {
         x: Mat::zeros(tokens, x.cols()).unwrap(),
         a: Mat::zeros(tokens, components).unwrap(),
+        z: Mat::zeros(tokens, rank).unwrap(),
         y: Mat::zeros(tokens, rows).unwrap(),
     };
     for t in 0..tokens {
@@ -45,7 +47,8 @@ pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
                     (DownProjection::Gather, Bias::Included) => U * value.abs() + rounding::<T>(value),
                     (DownProjection::Gemm, _) => {
                         let row = exact.w.row(exact.skeleton[c] as usize);
-                        (cols + 1) as f64 * U * absolute(exact.h.row(t), row) + rounding::<T>(value)
+                        let error = projection::<T>(device, exact.h.row(t), row);
+                        error + rounding::<T>(value.abs() + error)
                     }
                 };
         }
@@ -68,6 +71,9 @@ pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
                 SLACK * (0..components).map(term).sum::<f64>()
             })
             .collect();
+        // Below the normal range each of the 2k roundings may lose half of the smallest subnormal.
+        let lost = 2.0 * components as f64 * underflow::<f32>();
+        bounds.z.row_mut(t).iter_mut().zip(&dz).for_each(|(bound, dz)| *bound = dz + lost);
         let (part, depth) = (rows / split, rank / split);
         for (c, bound) in bounds.y.row_mut(t).iter_mut().enumerate() {
             let of = c / part * depth..(c / part + 1) * depth;
@@ -81,6 +87,34 @@ pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
         }
     }
     bounds
+}
+
+/// Error of `⟨h, w⟩` of the explicit down-projection, before it is rounded to `T`.
+///
+/// Kernels sum stages of 64 columns (32 of f32) from zero, each on tensor cores: as many additions as columns and one for every
+/// 16, which may cut at 2U of the terms' sizes; then the stages' sums, which round. f32 is three bf16 terms of either operand,
+/// the five lesser products in a sum of their own: each is at most `u` or `u²` of the leading one. Below the range of f32 every
+/// product and every addition may lose its smallest subnormal.
+fn projection<T: Elem>(device: &Device, h: &[f64], w: &[f64]) -> f64 {
+    let (cols, size) = (h.len(), absolute(h, w));
+    if *device == Device::Cpu {
+        return (cols + 1) as f64 * U * size;
+    }
+    let float = T::DTYPE == Dtype::F32;
+    let stage = if float { 32 } else { 64 };
+    let columns = cols.min(stage);
+    let additions = (columns + columns.div_ceil(16)) as f64;
+    let stages = cols.div_ceil(stage) as f64;
+    let below = 2f64.powi(-149) * 2.0 * cols as f64;
+    if !float {
+        return (additions * 2.0 + stages) * U * size + below;
+    }
+    let u = 2f64.powi(-8);
+    let lesser = 5.0 * (2.0 * u + 3.0 * u * u);
+    // Half of bf16's smallest subnormal is lost of either operand.
+    let lost = underflow::<idlora::bf16>() * h.iter().zip(w).map(|(h, w)| h.abs() + w.abs()).sum::<f64>();
+    let relative = additions * 2.0 * U * (1.0 + 2.0 * u + lesser) + Expansion::left(3) + U + stages * U;
+    relative * size + lost + 6.0 * below
 }
 
 /// How `κB z` is computed.

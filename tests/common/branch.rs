@@ -51,6 +51,7 @@ pub struct Forward<T> {
     pub y: Padded<T>,
     pub x: Padded<T>,
     pub a: Padded<f32>,
+    pub z: Padded<f32>,
 }
 
 /// `value` of every entry, times `scale`.
@@ -127,19 +128,25 @@ impl<T: Elem> Problem<T> {
 
     /// Runs the forward, in place or not, into poisoned buffers.
     pub fn forward(&self, device: &Device, in_place: bool) -> Forward<T> {
+        self.forward_saving(device, in_place, true)
+    }
+
+    /// The same; without `saves_z`, `z` stays poisoned.
+    pub fn forward_saving(&self, device: &Device, in_place: bool, saves_z: bool) -> Forward<T> {
         let (t, m) = self.y0.view().shape();
         let mut y = if in_place { self.y0.clone() } else { Padded::poisoned(t, m, self.y_pad) };
         let mut x = Padded::poisoned(t, self.width(), 1);
         let mut a = Padded::poisoned(t, self.desc.components, 2);
+        let mut z = Padded::poisoned(t, self.desc.rank, 3);
         let output = if in_place {
             Output::InPlace(y.view_mut())
         } else {
             Output::OutOfPlace { y0: self.y0.view(), y: y.view_mut() }
         };
-        let saved = SavedMut { x: x.view_mut(), gate: a.view_mut() };
+        let saved = SavedMut { x: x.view_mut(), gate: a.view_mut(), z: saves_z.then(|| z.view_mut()) };
         let plan = Plan::new(device, self.desc).unwrap();
         plan.forward(&self.parameters(), &self.layer(), output, Some(saved)).unwrap();
-        Forward { y, x, a }
+        Forward { y, x, a, z }
     }
 
     /// The operands as f64.
@@ -167,14 +174,16 @@ impl<T: Elem> Problem<T> {
 }
 
 impl<T: Elem> Forward<T> {
+    /// Without `z`.
     pub fn saved(&self) -> Saved<'_, T> {
-        Saved { x: self.x.view(), gate: self.a.view() }
+        Saved { x: self.x.view(), gate: self.a.view(), z: None }
     }
 
     pub fn assert_guards(&self) {
         self.y.assert_guards();
         self.x.assert_guards();
         self.a.assert_guards();
+        self.z.assert_guards();
     }
 }
 
@@ -225,6 +234,13 @@ impl Exact {
         }
     }
 
+    /// Reference z.
+    pub fn z(&self) -> Mat<f64> {
+        let x = self.x();
+        let a = reference::gates(&self.adapter(), x.as_ref(), self.input());
+        reference::premix(x.as_ref(), a.as_ref(), self.factors())
+    }
+
     /// Reference Y.
     pub fn y(&self) -> Mat<f64> {
         let mut y = reference::update(&self.adapter(), self.x().as_ref(), self.input(), self.factors());
@@ -238,14 +254,14 @@ impl Exact {
     }
 }
 
-/// Every device that can do it: kernels gather.
+/// Every device; those that run kernels take the explicit down-projection in a suite of its own, `down_kernels`.
 pub fn devices_for(down: DownProjection) -> Vec<Device> {
     let kernels = if down == DownProjection::Gather { kernel_devices() } else { Vec::new() };
     devices().into_iter().chain(kernels).collect()
 }
 
-/// X, gate and Y are the reference's within the derived bounds; in place and out of place agree to the bit; nothing
-/// outside the views is touched; Y0 stays as it is out of place; saving changes nothing.
+/// X, gate, z and Y are the reference's within the derived bounds; in place and out of place agree to the bit; nothing
+/// outside the views is touched; Y0 stays as it is out of place; what is saved changes nothing.
 pub fn assert_forward<T: Elem>(device: &Device, problem: &Problem<T>) {
     let (desc, tokens) = (problem.desc, problem.tokens());
     let what = format!("{device} {:?} {desc:?} t {tokens} {:?}", T::DTYPE, problem.dropout);
@@ -257,12 +273,15 @@ pub fn assert_forward<T: Elem>(device: &Device, problem: &Problem<T>) {
     found.assert_guards();
     assert_within(&format!("{what}: X"), &found.x.to_f64(), &x, &bounds.x);
     assert_within(&format!("{what}: gate"), &found.a.to_f64(), &a, &bounds.a);
+    assert_within(&format!("{what}: z"), &found.z.to_f64(), &exact.z(), &bounds.z);
     assert_within(&format!("{what}: Y"), &found.y.to_f64(), &exact.y(), &bounds.y);
 
-    let out = problem.forward(device, false);
+    let out = problem.forward_saving(device, false, false);
     out.assert_guards();
     problem.y0.assert_guards();
-    assert_eq!(out.y.to_f64(), found.y.to_f64(), "{what}: out of place");
+    assert_eq!(out.y.to_f64(), found.y.to_f64(), "{what}: out of place, without z");
+    assert_eq!(out.x.to_f64(), found.x.to_f64(), "{what}: X without z");
+    assert_eq!(out.a.to_f64(), found.a.to_f64(), "{what}: gate without z");
     let mut y = problem.y0.clone();
     let plan = Plan::new(device, desc).unwrap();
     plan.forward(&problem.parameters(), &problem.layer(), Output::InPlace(y.view_mut()), None).unwrap();

@@ -3,7 +3,7 @@
 use super::Padded;
 use super::bounds::{backward_bounds, stored};
 use super::branch::{Forward, Problem, assert_within, zeros};
-use idlora::lowrank::{Gradients, InputGradient, Plan};
+use idlora::lowrank::{Gradients, InputGradient, Plan, Saved};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Mat};
 
@@ -27,11 +27,30 @@ pub struct Found<T> {
     pub h: Option<Padded<T>>,
 }
 
+/// `z` of what a forward has saved, as a kernel that redoes the sum gives it, to the bit: it rounds `d X`, then fuses. The rows
+/// are padded where the number of tokens is odd.
+pub fn mixed<T: Elem>(problem: &Problem<T>, forward: &Forward<T>) -> Padded<f32> {
+    let (tokens, rank) = (problem.tokens(), problem.desc.rank);
+    let factors = problem.dropout.map(|dropout| dropout.factors(tokens, problem.width()).unwrap());
+    let mut z = Padded::poisoned(tokens, rank, tokens % 2 * 3);
+    for t in 0..tokens {
+        let (x, a) = (forward.x.view(), forward.a.view());
+        for (j, z) in z.view_mut().row_mut(t).iter_mut().enumerate() {
+            *z = a.row(t).iter().enumerate().fold(0.0f32, |sum, (i, &a)| {
+                let c = i * rank + j;
+                let d = factors.as_ref().map_or(1.0, |factors| factors.row(t)[c]);
+                a.mul_add(d * x.row(t)[c].to_f32(), sum)
+            });
+        }
+    }
+    z
+}
+
 /// Runs the backward; `scatter` or separate; into `start` where it accumulates, else into poisoned buffers.
 pub fn run<T: Elem>(
     device: &Device,
     problem: &Problem<T>,
-    forward: &Forward<T>,
+    saved: Saved<'_, T>,
     scatter: bool,
     start: Option<(&Padded<f32>, &Padded<f32>)>,
 ) -> Found<T> {
@@ -55,7 +74,7 @@ pub fn run<T: Elem>(
     } else {
         InputGradient::Separate { g: problem.g.view(), dx: input.view_mut() }
     };
-    plan.backward(&problem.parameters(), &problem.layer(), forward.saved(), to, gradients).unwrap();
+    plan.backward(&problem.parameters(), &problem.layer(), saved, to, gradients).unwrap();
     for padded in [&b, &gate] {
         padded.assert_guards();
     }
@@ -65,8 +84,8 @@ pub fn run<T: Elem>(
     Found { b, gate, input, h }
 }
 
-/// Every gradient is the reference's within the derived bounds, from what a forward has saved; scattered or separate changes
-/// nothing else; nothing outside the views is touched.
+/// Every gradient is the reference's within the derived bounds, from what a forward has saved; scattered or separate, with `z` or
+/// without changes nothing else; nothing outside the views is touched.
 pub fn assert_backward<T: Elem>(device: &Device, problem: &Problem<T>, forward: &Forward<T>) {
     let (desc, tokens) = (problem.desc, problem.tokens());
     let what = format!("{device} {:?} {desc:?} t {tokens} {:?}", T::DTYPE, problem.dropout);
@@ -75,7 +94,7 @@ pub fn assert_backward<T: Elem>(device: &Device, problem: &Problem<T>, forward: 
     let expected =
         reference::backward(&exact.adapter(), x.as_ref(), a.as_ref(), exact.input(), exact.factors(), exact.g.as_ref());
     let bounds = backward_bounds::<T>(device, &exact, &x, &a);
-    let found = run(device, problem, forward, false, None);
+    let found = run(device, problem, forward.saved(), false, None);
     assert_within(&format!("{what}: dB"), &found.b.to_f64(), &expected.b, &bounds.b);
     assert_within(&format!("{what}: gate gradient"), &found.gate.to_f64(), &expected.parameters, &bounds.gate);
     let bound = stored::<T>(bounds.x.clone(), &expected.x);
@@ -85,8 +104,10 @@ pub fn assert_backward<T: Elem>(device: &Device, problem: &Problem<T>, forward: 
         assert_within(&format!("{what}: dH"), &h.to_f64(), share, &bound);
     }
 
-    let into_g = run(device, problem, forward, true, None);
-    assert_eq!(into_g.b.to_f64(), found.b.to_f64(), "{what}: dB must see G before the scatter");
+    let z = mixed(problem, forward);
+    let into_g = run(device, problem, Saved { z: Some(z.view()), ..forward.saved() }, true, None);
+    z.assert_guards();
+    assert_eq!(into_g.b.to_f64(), found.b.to_f64(), "{what}: dB must see G before the scatter, and the same z");
     assert_eq!(into_g.gate.to_f64(), found.gate.to_f64(), "{what}");
     let expected_g = scattered(&exact.g, &expected.x, &exact.skeleton);
     let wide = scattered(&zeros(tokens, desc.rows), &bounds.x, &exact.skeleton);

@@ -12,9 +12,7 @@ fn count<T: Elem>(device: &Device, vm: &Vm, values: &Mat<f64>) {
         vm.take_launches();
         plan.run(MatRef::new(&data, rows, cols).unwrap(), &mut vec![0.0; points]).unwrap();
         let launches = vm.take_launches();
-        let [w, partial, norms] = ["w", "partial", "norms"].map(|operand| moved(&launches, operand) / bytes);
-        let instructions: u64 = launches.iter().map(|launch| launch.counters.thread_instructions()).sum();
-        let (each, conflicts) = (instructions as f64 / data.len() as f64, conflicts(&launches));
+        let ([w, partial, norms], each, conflicts) = streamed(&launches, ["w", "partial", "norms"], bytes, data.len());
         println!(
             "{:>5} {rows:>5}×{cols:<5} {axis:?}  w {w:.4}  partial {partial:.4}  norms {norms:.4}  gate {gate:.2}  \
              {each:>5.1} instructions an element  {conflicts} bank conflicts",
@@ -28,12 +26,5 @@ fn count<T: Elem>(device: &Device, vm: &Vm, values: &Mat<f64>) {
 /// As multiples of the bytes of `W`.
 #[test]
 fn norms_read_the_matrix_once() {
-    for (device, vm) in machines() {
-        for (rows, cols) in SHAPES {
-            let values = Draw::new(1).gaussian(rows, cols);
-            count::<f16>(&device, &vm, &values);
-            count::<bf16>(&device, &vm, &values);
-            count::<f32>(&device, &vm, &values);
-        }
-    }
+    for_every_shape!(count);
 }

@@ -20,11 +20,8 @@ fn count<T: Elem>(device: &Device, vm: &Vm, values: &Mat<f64>) {
         let launches: Vec<Launched> = launches.iter().filter(|launch| launch.kernel == kernel).cloned().collect();
         let passes = launches.len();
         assert!(passes > 0, "{kernel}");
-        let [w, centroids, partial] =
-            ["w", "centroids", "partial"].map(|operand| moved(&launches, operand) / bytes / passes as f64);
-        let instructions: u64 = launches.iter().map(|launch| launch.counters.thread_instructions()).sum();
-        let each = instructions as f64 / (data.len() * passes) as f64;
-        let conflicts = conflicts(&launches);
+        let ([w, centroids, partial], each, conflicts) =
+            streamed(&launches, ["w", "centroids", "partial"], bytes * passes as f64, data.len() * passes);
         println!(
             "{:>5} {rows:>5}×{cols:<5} {kernel:<16}  w {w:.4}  gate 1.02  centroids {centroids:.3}  partial {partial:.4}  \
              {each:>5.1} instructions an element  {conflicts} bank conflicts",
@@ -37,12 +34,5 @@ fn count<T: Elem>(device: &Device, vm: &Vm, values: &Mat<f64>) {
 
 #[test]
 fn points_are_read_once() {
-    for (device, vm) in machines() {
-        for (rows, cols) in SHAPES {
-            let values = Draw::new(1).gaussian(rows, cols);
-            count::<f16>(&device, &vm, &values);
-            count::<bf16>(&device, &vm, &values);
-            count::<f32>(&device, &vm, &values);
-        }
-    }
+    for_every_shape!(count);
 }

@@ -137,10 +137,10 @@ fn outputs_of_the_wrong_shape_are_refused() {
         assert_says(&run(output, None), &["`y0` has shape [5, 23]", "[5, 24]"]);
 
         let (mut x, mut gate) = (poisoned(TOKENS, 11, 0), Padded::<f32>::poisoned(TOKENS, 3, 0));
-        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut() };
+        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut(), z: None };
         assert_says(&run(Output::InPlace(y.view_mut()), Some(saved)), &["`saved x` has shape [5, 11]", "[5, 12]"]);
         let (mut x, mut gate) = (poisoned(TOKENS, 12, 0), Padded::<f32>::poisoned(4, 3, 0));
-        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut() };
+        let saved = SavedMut { x: x.view_mut(), gate: gate.view_mut(), z: None };
         assert_says(&run(Output::InPlace(y.view_mut()), Some(saved)), &["`saved gate` has shape [4, 3]", "[5, 3]"]);
         assert!(y.to_f64().data().iter().all(|x| x.is_nan()), "nothing was written");
     }
@@ -191,7 +191,7 @@ fn backward_refuses(desc: Desc, change: impl Fn(&mut Backward), parts: &[&str]) 
             dropout: buffers.dropout,
             ..problem.layer()
         };
-        let saved = Saved { x: buffers.x.view(), gate: buffers.a.view() };
+        let saved = Saved { x: buffers.x.view(), gate: buffers.a.view(), z: None };
         let plan = Plan::new(&device, desc).unwrap();
         let error = plan.backward(&problem.parameters(), &layer, saved, input, gradients).unwrap_err();
         assert_says(&error, parts);

@@ -203,7 +203,7 @@ fn threads_do_not_matter<T: Elem>() {
             let problem = Problem::<T>::random(Desc { gate, ..desc(80, 40, 8, 4, 2) }, 300, Some(DROPOUT), 8);
             let run = |threads| {
                 let out = on_threads(threads, || problem.forward(&device, true));
-                (out.y.to_f64(), out.x.to_f64(), out.a.to_f64())
+                (out.y.to_f64(), out.x.to_f64(), out.a.to_f64(), out.z.to_f64())
             };
             assert!(run(1) == run(2), "{:?} {gate:?}", T::DTYPE);
         }
@@ -324,7 +324,8 @@ fn an_empty_batch_is_fine() {
     for device in devices_for(DownProjection::Gather) {
         let plan = Plan::new(&device, desc(8, 4, 2, 2, 2)).unwrap();
         let problem = Problem::<f32>::random(desc(8, 4, 2, 2, 2), 1, None, 13);
-        let saved = SavedMut { x: MatMut::new(&mut [], 0, 4).unwrap(), gate: MatMut::new(&mut [], 0, 2).unwrap() };
+        let saved =
+            SavedMut { x: MatMut::new(&mut [], 0, 4).unwrap(), gate: MatMut::new(&mut [], 0, 2).unwrap(), z: None };
         let output = Output::InPlace(MatMut::<f32>::new(&mut [], 0, 8).unwrap());
         plan.forward(&problem.parameters(), &problem.layer(), output, Some(saved)).unwrap();
     }

@@ -183,8 +183,8 @@ fn accumulating_adds<T: Elem>() {
         for gate in GATES {
             let problem = Problem::<T>::random(Desc { gate, ..desc(40, 11, 6, 3, 2) }, 17, None, 6);
             let forward = problem.forward(&Device::Cpu, true);
-            let once = run(&device, &problem, &forward, false, None);
-            let twice = run(&device, &problem, &forward, false, Some((&once.b, &once.gate)));
+            let once = run(&device, &problem, forward.saved(), false, None);
+            let twice = run(&device, &problem, forward.saved(), false, Some((&once.b, &once.gate)));
             let doubled = |a: &Padded<f32>| {
                 let mut a = a.to_f64();
                 a.data_mut().iter_mut().for_each(|x| *x *= 2.0);
@@ -210,7 +210,7 @@ fn threads_do_not_matter<T: Elem>() {
             let problem = Problem::<T>::random(Desc { gate, ..desc(64, 40, 8, 4, 2) }, 600, Some(DROPOUT), 7);
             let forward = problem.forward(&device, true);
             let on = |threads: usize| {
-                let found = on_threads(threads, || run(&device, &problem, &forward, true, None));
+                let found = on_threads(threads, || run(&device, &problem, forward.saved(), true, None));
                 (found.b.to_f64(), found.gate.to_f64(), found.input.to_f64(), found.h.map(|h| h.to_f64()))
             };
             assert!(on(1) == on(2), "{:?} {gate:?}", T::DTYPE);
@@ -229,7 +229,7 @@ fn the_share_of_dh_is_optional() {
     for device in devices().into_iter().chain(kernel_devices()) {
         let problem = Problem::<bf16>::random(Desc { gate: Gate::Linear, ..desc(24, 10, 4, 3, 2) }, 9, None, 8);
         let forward = problem.forward(&Device::Cpu, true);
-        let with = run(&device, &problem, &forward, false, None);
+        let with = run(&device, &problem, forward.saved(), false, None);
         let (mut b, mut gate) = (Mat::zeros(12, 2).unwrap(), Mat::zeros(3, 10).unwrap());
         let mut dx = Padded::<bf16>::poisoned(9, 12, 0);
         let gradients = Gradients { b: b.as_mut(), gate: gate.as_mut(), h_gate: None, accumulate: false };
@@ -250,7 +250,7 @@ fn at_b_zero_only_b_moves() {
             let mut problem = Problem::<f32>::random(Desc { gate, ..desc(24, 10, 4, 3, 2) }, 9, None, 9);
             problem.b = Padded::new(&zeros(12, 2), 0);
             let forward = problem.forward(&Device::Cpu, true);
-            let found = run(&device, &problem, &forward, false, None);
+            let found = run(&device, &problem, forward.saved(), false, None);
             assert!(found.b.to_f64().data().iter().all(|&x| x != 0.0), "{gate:?}: every entry of B has a gradient");
             assert!(found.gate.to_f64().data().iter().all(|&x| x == 0.0), "{gate:?}: the gate has none yet");
         }
@@ -264,9 +264,9 @@ fn an_empty_batch_has_zero_gradients() {
         for gate in GATES {
             let problem = Problem::<f32>::random(Desc { gate, ..desc(24, 10, 4, 3, 2) }, 0, None, 10);
             let forward = problem.forward(&Device::Cpu, true);
-            let found = run(&device, &problem, &forward, true, None);
+            let found = run(&device, &problem, forward.saved(), true, None);
             assert!(found.b.to_f64().data().iter().chain(found.gate.to_f64().data()).all(|&x| x == 0.0), "{gate:?}");
-            let kept = run(&device, &problem, &forward, true, Some((&problem.b, &problem.gate)));
+            let kept = run(&device, &problem, forward.saved(), true, Some((&problem.b, &problem.gate)));
             assert_eq!(kept.b.to_f64(), problem.b.to_f64(), "{gate:?}");
         }
     }

@@ -1,10 +1,10 @@
 //! The adapter's backward where it runs as kernels: shapes around their tiles, segments, schedules, scales.
 
 use crate::common::bounds::backward_bounds;
-use crate::common::branch::{GATES, Problem, assert_within, desc};
-use crate::common::gradients::assert_backward;
+use crate::common::branch::{GATES, Problem, assert_within, desc, scaled as times};
+use crate::common::gradients::{assert_backward, mixed, run};
 use crate::common::{Padded, for_every_element, kernel_devices};
-use idlora::lowrank::{Desc, Dropout, Gate, Gradients, InputGradient, Plan};
+use idlora::lowrank::{Desc, Dropout, Gate, Gradients, InputGradient, Plan, Saved};
 use idlora::reference::lowrank as reference;
 use idlora::{Device, Elem, Error, Mat, bf16, f16};
 use proptest::prelude::*;
@@ -66,6 +66,8 @@ fn all_segments_are_added() {
         let narrow = Desc { gate, ..desc(40, 9, 4, 3, 2) };
         for_every_element!(agrees(narrow, 200, Some(DROPOUT), PADDINGS[0], 2));
         agrees::<f16>(Desc { gate, ..desc(60, 5, 20, 2, 1) }, 331, None, PADDINGS[2], 3);
+        // Segments that start within a token, G's and z's rows padded.
+        agrees::<bf16>(Desc { gate, ..desc(45, 5, 6, 2, 3) }, 91, None, PADDINGS[2], 13);
     }
 }
 
@@ -92,6 +94,45 @@ fn terms_carry_the_digits_of_both_operands() {
     for seed in 0..8 {
         for_every_element!(agrees(Desc { gate: Gate::Static, ..desc(1, 1, 1, 1, 1) }, 1, None, PADDINGS[1], seed));
         for_every_element!(agrees(Desc { gate: Gate::Static, ..desc(1, 1, 1, 1, 1) }, 20, None, PADDINGS[1], seed));
+    }
+}
+
+/// What the device's forward leaves: `z` to the bit what the backward makes of X and the gate, so that all gradients have the same
+/// bits with and without it. The CPU's `z`, which it rounds after each product, gives the reference's dB as well.
+fn a_saved_z_serves<T: Elem>(gate: Gate, dropout: Option<Dropout>) {
+    let problem = Problem::<T>::random(Desc { gate, ..desc(80, 12, 40, 2, 2) }, 35, dropout, 12);
+    let forward_with_z = |device: &Device| problem.forward_saving(device, true, true);
+    let (exact, of_cpu) = (problem.exact(), forward_with_z(&Device::Cpu));
+    let (x, a) = (of_cpu.x.to_f64(), of_cpu.a.to_f64());
+    let expected =
+        reference::backward(&exact.adapter(), x.as_ref(), a.as_ref(), exact.input(), exact.factors(), exact.g.as_ref());
+    for device in kernel_devices() {
+        let forward = forward_with_z(&device);
+        let z = &forward.z;
+        assert_eq!(z.to_f64(), mixed(&problem, &forward).to_f64(), "{gate:?}: z");
+        let bits = |saved| {
+            let found = run(&device, &problem, saved, false, None);
+            (found.b.to_f64(), found.gate.to_f64(), found.input.to_f64(), found.h.map(|h| h.to_f64()))
+        };
+        let with = bits(Saved { z: Some(z.view()), ..forward.saved() });
+        assert!(with == bits(forward.saved()), "{gate:?}: with z and without");
+
+        let bounds = backward_bounds::<T>(&device, &exact, &x, &a);
+        let (found, ..) = bits(Saved { z: Some(of_cpu.z.view()), ..of_cpu.saved() });
+        assert_within("dB from the CPU's z", &found, &expected.b, &bounds.b);
+
+        // It is this z that is read: twice as much makes dB twice as much, and nothing else.
+        let twice = Padded::<f32>::new(&times(z.to_f64(), 2.0), 0);
+        let doubled = bits(Saved { z: Some(twice.view()), ..forward.saved() });
+        assert_eq!(doubled.0, times(with.0, 2.0), "{gate:?}: dB is linear in z");
+        assert!((doubled.1, doubled.2, doubled.3) == (with.1, with.2, with.3), "{gate:?}: only dB depends on z");
+    }
+}
+
+#[test]
+fn a_saved_z_serves_as_well_as_x() {
+    for gate in GATES {
+        for_every_element!(a_saved_z_serves(gate, (gate != Gate::Static).then_some(DROPOUT)));
     }
 }
 
@@ -151,7 +192,7 @@ fn no_schedule_changes_a_bit() {
         let problem = Problem::<bf16>::random(desc, tokens, Some(DROPOUT), 5);
         let forward = problem.forward(&Device::Cpu, true);
         let bits = |device: &Device| {
-            let found = crate::common::gradients::run(device, &problem, &forward, true, None);
+            let found = run(device, &problem, forward.saved(), true, None);
             (found.b.to_f64(), found.gate.to_f64(), found.input.to_f64(), found.h.map(|h| h.to_f64()))
         };
         let expected = bits(&Device::Vm(Vm::default()));
@@ -166,7 +207,7 @@ fn no_schedule_changes_a_bit() {
 /// Magnitudes far from one: `G`, `B` and `X` times powers of ten, where products have a float.
 fn scaled<T: Elem>(gate: Gate, g: f32, b: f64, x: f32) {
     let mut problem = Problem::<T>::random(Desc { gate, ..desc(96, 6, 4, 2, 2) }, 11, None, 6);
-    problem.b = Padded::new(&crate::common::branch::scaled(problem.b.to_f64(), b), 2);
+    problem.b = Padded::new(&times(problem.b.to_f64(), b), 2);
     for t in 0..11 {
         problem.g.view_mut().row_mut(t).iter_mut().for_each(|v| *v = T::from_f32(v.to_f32() * g));
         problem.y0.view_mut().row_mut(t).iter_mut().for_each(|v| *v = T::from_f32(v.to_f32() * x));

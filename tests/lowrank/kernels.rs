@@ -2,14 +2,14 @@
 
 use crate::common::branch::{BIASES, GATES, Problem, assert_forward, assert_within, desc};
 use crate::common::{Padded, for_every_element, kernel_devices};
-use idlora::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Output, Plan};
+use idlora::lowrank::{Bias, Desc, Dropout, Gate, Output, Plan};
 use idlora::{Device, Elem, Error, Mat, bf16, f16};
 use proptest::prelude::*;
 
 const DROPOUT: Dropout = Dropout { probability: 0.4, seed: 0x1_0000_0007, offset: (1 << 32) - 9 };
 
 /// The first and the last column are chosen too, the last one first.
-fn with_edges<T: Elem>(mut problem: Problem<T>) -> Problem<T> {
+pub fn with_edges<T: Elem>(mut problem: Problem<T>) -> Problem<T> {
     let last = problem.desc.rows as u32 - 1;
     for (place, column) in [(0, last), (problem.skeleton.len() - 1, 0)] {
         match problem.skeleton.iter().position(|&s| s == column) {
@@ -107,7 +107,7 @@ fn no_schedule_changes_a_bit() {
     for problem in problems {
         let bits = |device: &Device| {
             let found = problem.forward(device, true);
-            (found.y.to_f64(), found.x.to_f64(), found.a.to_f64())
+            (found.y.to_f64(), found.x.to_f64(), found.a.to_f64(), found.z.to_f64())
         };
         let expected = bits(&Device::Vm(Vm::default()));
         for (seed, resident) in [(1, 1), (2, 3), (3, 7)] {
@@ -209,6 +209,7 @@ fn a_batch_of_one_is_a_token_of_a_batch() {
             assert_eq!(found.y.to_f64().row(0), whole.y.to_f64().row(token), "Y of token {token}");
             assert_eq!(found.x.to_f64().row(0), whole.x.to_f64().row(token), "X of token {token}");
             assert_eq!(found.a.to_f64().row(0), whole.a.to_f64().row(token), "gate of token {token}");
+            assert_eq!(found.z.to_f64().row(0), whole.z.to_f64().row(token), "z of token {token}");
         }
     }
 }
@@ -246,16 +247,5 @@ fn what_does_not_fit_in_a_block_is_refused() {
         let Err(Error::Unsupported { reason, .. }) = refused else { panic!("{refused:?}") };
         assert!(reason.contains("rank 1 with 20000 components needs"), "{reason}");
         assert_within("y", &y.to_f64(), &problem.y0.to_f64(), &Mat::zeros(1, 20_000).unwrap());
-    }
-}
-
-#[test]
-fn the_explicit_down_projection_is_refused() {
-    for device in kernel_devices() {
-        let problem = Problem::<f32>::random(Desc { down: DownProjection::Gemm, ..desc(16, 4, 2, 2, 1) }, 1, None, 12);
-        let mut y = problem.y0.clone();
-        let plan = Plan::new(&device, problem.desc).unwrap();
-        let error = plan.forward(&problem.parameters(), &problem.layer(), Output::InPlace(y.view_mut()), None);
-        assert!(error.unwrap_err().to_string().contains("the explicit down-projection"));
     }
 }

@@ -3,6 +3,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod decode_kernels;
+mod down_kernels;
 mod errors;
 mod forward;
 mod grad;

@@ -74,11 +74,12 @@ fn split<'a, T: Elem>(
     let tokens = y.rows().div_ceil(tile).div_ceil(MAX_JOBS).max(1) * tile;
     let outputs: Vec<_> = y.par_row_blocks(tokens).collect();
     let mut saved: Vec<_> = match saved {
-        Some(SavedMut { x, gate }) => x
-            .par_row_blocks(tokens)
-            .zip(gate.par_row_blocks(tokens))
-            .map(|(x, gate)| Some(SavedMut { x, gate }))
-            .collect(),
+        Some(SavedMut { x, gate, z }) => {
+            let mut z = z.map_or_else(Vec::new, |z| z.par_row_blocks(tokens).map(Some).collect());
+            z.resize_with(outputs.len(), || None);
+            let blocks = x.par_row_blocks(tokens).zip(gate.par_row_blocks(tokens));
+            blocks.zip(z).map(|((x, gate), z)| Some(SavedMut { x, gate, z })).collect()
+        }
         None => Vec::new(),
     };
     saved.resize_with(outputs.len(), || None);
@@ -223,6 +224,10 @@ impl<T: Elem> Scratch<T> {
         for i in 0..count {
             T::narrow(&self.x[i * width..][..width], saved.x.row_mut(first + i));
             saved.gate.row_mut(first + i).copy_from_slice(&self.a[i * components..][..components]);
+            if let Some(z) = &mut saved.z {
+                let rank = z.cols();
+                z.row_mut(first + i).copy_from_slice(&self.z[i * rank..][..rank]);
+            }
         }
     }
 

@@ -2,55 +2,59 @@
 
 use crate::cpu::gemm::{Factor, gemm};
 use crate::elem::Elem;
-use crate::error::{Error, Result};
-use crate::lowrank::{Desc, Parameters, UNMERGE};
+use crate::error::Result;
+use crate::lowrank::{Desc, Factors, Parameters};
 use crate::mat::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
 /// `W ← W + U (P W)`.
 pub(crate) fn merge<T: Elem>(desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
-    let mixed = mix_rows(desc, parameters, w.as_ref())?;
-    add_update(desc, parameters, 1.0, &mixed, w)
+    let v = mixed(desc, parameters, None, w.as_ref())?;
+    add_update(desc, parameters, 1.0, &v, w)
 }
 
 /// `W ← W − U (I + P U)⁻¹ (P W)`.
-pub(crate) fn unmerge<T: Elem>(desc: &Desc, parameters: &Parameters<'_>, w: MatMut<'_, T>) -> Result<()> {
-    let mut system = mixed_update(desc, parameters)?;
-    for i in 0..desc.rank {
-        system.row_mut(i)[i] += 1.0;
-    }
-    let mut mixed = mix_rows(desc, parameters, w.as_ref())?;
-    solve(&mut system, &mut mixed)?;
-    add_update(desc, parameters, -1.0, &mixed, w)
+pub(crate) fn unmerge<T: Elem>(
+    desc: &Desc,
+    parameters: &Parameters<'_>,
+    factors: &Factors,
+    w: MatMut<'_, T>,
+) -> Result<()> {
+    let v = mixed(desc, parameters, Some(factors), w.as_ref())?;
+    add_update(desc, parameters, -1.0, &v, w)
 }
 
-/// `P W [r, n]` with `P = Σ_i ᾱ_i E_{S_i}`.
-fn mix_rows<T: Elem>(desc: &Desc, parameters: &Parameters<'_>, w: MatRef<'_, T>) -> Result<Mat<f64>> {
+/// `P W`, or with factors `(I + P U)⁻¹ P W`.
+pub(crate) fn mixed<T: Elem>(
+    desc: &Desc,
+    parameters: &Parameters<'_>,
+    factors: Option<&Factors>,
+    w: MatRef<'_, T>,
+) -> Result<Mat<f64>> {
+    let mut rows = mix_rows(desc, parameters, factors.map(Factors::order), w)?;
+    if let Some(factors) = factors {
+        substitute(factors.lu(), &mut rows);
+    }
+    Ok(rows)
+}
+
+/// `P W [r, n]` with `P = Σ_i ᾱ_i E_{S_i}`, its rows in an order.
+fn mix_rows<T: Elem>(
+    desc: &Desc,
+    parameters: &Parameters<'_>,
+    order: Option<&[u32]>,
+    w: MatRef<'_, T>,
+) -> Result<Mat<f64>> {
     let mut mixed = Mat::zeros(desc.rank, desc.cols)?;
     for (rows, &weight) in parameters.skeleton.chunks_exact(desc.rank).zip(parameters.gate.row(0)) {
-        for (j, &row) in rows.iter().enumerate() {
+        for j in 0..desc.rank {
+            let row = rows[order.map_or(j, |order| order[j] as usize)];
             for (to, from) in mixed.row_mut(j).iter_mut().zip(w.row(row as usize)) {
                 *to += f64::from(weight) * f64::from(from.to_f32());
             }
         }
     }
     Ok(mixed)
-}
-
-/// `P U [r, r]` with `U = κ (I_s⊗B)`.
-fn mixed_update(desc: &Desc, parameters: &Parameters<'_>) -> Result<Mat<f64>> {
-    let (part, depth) = (desc.rows / desc.split, desc.rank / desc.split);
-    let mut out = Mat::zeros(desc.rank, desc.rank)?;
-    for (rows, &weight) in parameters.skeleton.chunks_exact(desc.rank).zip(parameters.gate.row(0)) {
-        for (j, &row) in rows.iter().enumerate() {
-            let (block, row) = (row as usize / part, row as usize % part);
-            let factor = f64::from(weight) * f64::from(parameters.scale);
-            for (to, &b) in out.row_mut(j)[block * depth..][..depth].iter_mut().zip(parameters.b.row(row)) {
-                *to += factor * f64::from(b);
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// Rows of `W` that are updated together.
@@ -99,51 +103,20 @@ fn row_range_mut<'a, T: Elem>(w: &'a mut MatMut<'_, T>, first: usize, rows: usiz
     MatMut::with_ld(&mut w.data_mut()[first * ld..], rows, cols, ld)
 }
 
-/// Solves `A X = V` in place of `V` by LU with partial pivoting (LAPACK's `getrf` and `getrs`); `A` is destroyed.
-fn solve(a: &mut Mat<f64>, v: &mut Mat<f64>) -> Result<()> {
-    let n = a.rows();
-    let largest = a.data().iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+/// `V ← U⁻¹ L⁻¹ V` (LAPACK's `getrs`). Product by product, each rounded: `kernels/lowrank_merge.cu` does the same.
+fn substitute(lu: MatRef<'_, f64>, v: &mut Mat<f64>) {
+    let n = lu.rows();
     for k in 0..n {
-        // Ties and NaN keep the first row; NaN is refused below.
-        let pivot = (k + 1..n).fold(k, |best, i| if a.row(i)[k].abs() > a.row(best)[k].abs() { i } else { best });
-        let size = a.row(pivot)[k].abs();
-        // Below this the rounding of A alone could have made the pivot.
-        if size.is_nan() || size <= n as f64 * f64::EPSILON * largest {
-            return Err(Error::unsupported(
-                UNMERGE,
-                format!(
-                    "I + P U is singular to working precision (pivot {k} of {n} is {size:e}, the largest entry {largest:e}): \
-                     the merged weight has lost what merging took from it; reload the base weight"
-                ),
-            ));
-        }
-        swap_rows(a, k, pivot);
-        swap_rows(v, k, pivot);
         for i in k + 1..n {
-            let factor = a.row(i)[k] / a.row(k)[k];
-            if factor != 0.0 {
-                subtract_row(a, i, k, factor);
-                subtract_row(v, i, k, factor);
-            }
+            subtract_row(v, i, k, lu.row(i)[k]);
         }
     }
     for k in (0..n).rev() {
-        let pivot = a.row(k)[k];
+        let pivot = lu.row(k)[k];
         v.row_mut(k).iter_mut().for_each(|x| *x /= pivot);
         for i in 0..k {
-            let factor = a.row(i)[k];
-            subtract_row(v, i, k, factor);
+            subtract_row(v, i, k, lu.row(i)[k]);
         }
-    }
-    Ok(())
-}
-
-fn swap_rows(a: &mut Mat<f64>, i: usize, j: usize) {
-    if i != j {
-        let cols = a.cols();
-        let (low, high) = (i.min(j), i.max(j));
-        let (head, tail) = a.data_mut().split_at_mut(high * cols);
-        head[low * cols..][..cols].swap_with_slice(&mut tail[..cols]);
     }
 }
 
@@ -160,22 +133,16 @@ fn subtract_row(a: &mut Mat<f64>, i: usize, k: usize, factor: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn matrix(n: usize, cols: usize, seed: usize) -> Mat<f64> {
-        let value = |i: usize| ((i * i * 7919 + i * 31 + seed * 104_729) % 1009) as f64 / 504.5 - 1.0;
-        Mat::from_vec((0..n * cols).map(value).collect(), n, cols).unwrap()
-    }
+    use crate::lowrank::factors::tests::{matrix, system};
 
     #[test]
     fn solutions_satisfy_their_system_even_with_a_zero_diagonal() {
         for n in [1, 2, 5, 16] {
-            let mut a = matrix(n, n, 1);
-            if n > 1 {
-                (0..n).for_each(|i| a.row_mut(i)[i] = 0.0);
-            }
+            let (a, factors) = system(n);
             let v = matrix(n, 3, 2);
-            let mut x = v.clone();
-            solve(&mut a.clone(), &mut x).unwrap();
+            let ordered = factors.order().iter().flat_map(|&i| v.row(i as usize).to_vec()).collect();
+            let mut x = Mat::from_vec(ordered, n, 3).unwrap();
+            substitute(factors.lu(), &mut x);
             for i in 0..n {
                 for c in 0..3 {
                     let product: f64 = (0..n).map(|j| a.row(i)[j] * x.row(j)[c]).sum();
@@ -190,14 +157,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_singular_system_is_refused_with_the_reason() {
-        let mut a = matrix(4, 4, 3);
-        let copy = a.row(0).to_vec();
-        a.row_mut(3).iter_mut().zip(copy).for_each(|(to, from)| *to = 2.0 * from);
-        let message = solve(&mut a, &mut matrix(4, 2, 4)).unwrap_err().to_string();
-        assert!(message.contains("singular") && message.contains("pivot 3 of 4"), "{message}");
     }
 }

@@ -8,7 +8,7 @@ mod dropout;
 mod forward;
 mod gate;
 mod kernels;
-mod merge;
+pub(crate) mod merge;
 
 pub(crate) use backward::backward;
 pub(crate) use dropout::fill as fill_dropout;

@@ -2,6 +2,7 @@
 
 mod finish;
 mod launch;
+mod layout;
 mod lloyd;
 mod points;
 mod seeding;

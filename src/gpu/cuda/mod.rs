@@ -7,14 +7,14 @@ mod module;
 mod tests;
 
 use super::variants::VARIANTS;
-use super::{Gpu, Grid, Kernel, image};
+use super::{Gpu, Grid, Kernel, Place, image};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use cudarc::driver::sys::{CUevent_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, DevicePtr, DriverError, result};
 use driver::{Properties, words};
 use module::{Arguments, Function, Module};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The crate whose streams [`Cuda::on_stream`] takes.
@@ -49,8 +49,8 @@ struct Timed {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Loaded images, by variant.
-    modules: HashMap<usize, Module>,
+    /// Loaded images, by variant; as long as the last one that was asked for.
+    modules: Vec<Option<Module>>,
     launches: VecDeque<Timed>,
     /// Kernels of which it is not known yet whether they did well.
     unfinished: Vec<&'static str>,
@@ -143,6 +143,22 @@ impl Cuda {
         self.stream.context().ordinal()
     }
 
+    /// The stream that work runs on.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Refuses what lies in another context, whose addresses mean nothing here.
+    pub(crate) fn shares_context_with(&self, stream: &CudaStream) -> Result<()> {
+        let (here, there) = (self.stream.context(), stream.context());
+        if here == there {
+            return Ok(());
+        }
+        let (here, there) = (here.ordinal(), there.ordinal());
+        let reason = format!("is of cuda:{there}, whose addresses mean nothing on cuda:{here}");
+        Err(Error::operand("matrix view", "slice", reason))
+    }
+
     /// A panic elsewhere leaves the state whole: every change to it is one call.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,10 +190,12 @@ impl Cuda {
 
     /// The loaded image of a variant; the context is current.
     fn module<'a>(&self, state: &'a mut State, variant: usize) -> Result<&'a mut Module> {
-        use std::collections::hash_map::Entry;
-        match state.modules.entry(variant) {
-            Entry::Occupied(loaded) => Ok(loaded.into_mut()),
-            Entry::Vacant(place) => {
+        if state.modules.len() <= variant {
+            state.modules.resize_with(variant + 1, || None);
+        }
+        match &mut state.modules[variant] {
+            Some(loaded) => Ok(loaded),
+            place => {
                 let image = image::image(variant).map_err(|reason| self.refused(reason))?;
                 let (context, capability) = (self.stream.context(), self.properties.capability);
                 let not_taken = |reason| self.refused(format!("image {}: {reason}", VARIANTS[variant].name()));
@@ -228,13 +246,16 @@ pub(crate) struct Buffer {
     /// At least a byte: the driver allocates nothing for nothing.
     memory: CudaSlice<u8>,
     bytes: usize,
+    /// Asked for once: `cudarc` records an event each time, to order other streams behind the use. Every use of a buffer is on
+    /// its own stream.
+    address: u64,
 }
 
 impl Buffer {
-    fn address(&self) -> u64 {
-        // The guard would order other streams behind this use; every use of a buffer is on its own stream.
-        let (address, _guard) = self.memory.device_ptr(self.memory.stream());
-        address
+    fn new(memory: CudaSlice<u8>, bytes: usize) -> Self {
+        let (address, guard) = memory.device_ptr(memory.stream());
+        drop(guard);
+        Self { memory, bytes, address }
     }
 }
 
@@ -261,18 +282,12 @@ impl Gpu for Cuda {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => too_much(),
             _ => self.failed(op, error),
         })?;
-        Ok(Buffer { memory, bytes })
+        Ok(Buffer::new(memory, bytes))
     }
 
     fn zeroed<T: Pod>(&self, op: &'static str, name: &'static str, len: usize) -> Result<Buffer> {
         let mut buffer = self.allocate::<T>(op, name, len)?;
         self.stream.memset_zeros(&mut buffer.memory).map_err(|error| self.failed(op, error))?;
-        Ok(buffer)
-    }
-
-    fn upload<T: Pod>(&self, op: &'static str, name: &'static str, data: &[T]) -> Result<Buffer> {
-        let mut buffer = self.allocate::<T>(op, name, data.len())?;
-        self.write(op, &mut buffer, data)?;
         Ok(buffer)
     }
 
@@ -291,7 +306,12 @@ impl Gpu for Cuda {
     }
 
     fn address(&self, buffer: &Buffer) -> u64 {
-        buffer.address()
+        buffer.address
+    }
+
+    fn place(&self) -> Place {
+        // Every device's default stream has the same handle.
+        Place([self.stream.context().cu_ctx().addr(), self.stream.cu_stream().addr()])
     }
 
     fn download<T: Pod>(&self, op: &'static str, buffer: &Buffer, data: &mut [T]) -> Result<()> {
@@ -317,8 +337,8 @@ impl Gpu for Cuda {
         scalars: &[u8],
     ) -> Result<()> {
         kernel.check(inputs.len(), outputs.len(), scalars.len())?;
-        let outputs = outputs.iter().map(|buffer| buffer.address());
-        let mut arguments = Arguments::new(inputs.iter().map(|buffer| buffer.address()).chain(outputs), scalars);
+        let outputs = outputs.iter().map(|buffer| buffer.address);
+        let mut arguments = Arguments::new(inputs.iter().map(|buffer| buffer.address).chain(outputs), scalars);
         self.bind()?;
         let mut state = self.state();
         let function = self.function(&mut state, kernel, grid.shared)?;

@@ -4,7 +4,6 @@ use super::driver::words;
 use crate::gpu::image::Image;
 use cudarc::driver::sys::{self, CUfunction_attribute_enum as Attribute, CUjit_option};
 use cudarc::driver::{CudaContext, DriverError, result};
-use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
@@ -66,7 +65,8 @@ fn aligned(bytes: &[u8]) -> Vec<u64> {
 pub(super) struct Module {
     handle: sys::CUmodule,
     context: Arc<CudaContext>,
-    functions: HashMap<&'static str, Function>,
+    /// The few that were asked for, by name.
+    functions: Vec<(&'static str, Function)>,
 }
 
 // SAFETY: the driver's handles may be used from any thread in which their context is current; every user binds it.
@@ -104,7 +104,7 @@ impl Module {
                 continue;
             }
             match load(bytes) {
-                Ok(handle) => return Ok(Self { handle, context: context.clone(), functions: HashMap::new() }),
+                Ok(handle) => return Ok(Self { handle, context: context.clone(), functions: Vec::new() }),
                 Err(reason) => refusals.push(format!("{}: {reason}", form.name())),
             }
         }
@@ -116,10 +116,14 @@ impl Module {
     /// # Errors
     /// Where the image has none of that name, or the device not that much shared memory.
     pub fn function(&mut self, name: &'static str, shared: u32) -> Result<Function, DriverError> {
-        let mut function = match self.functions.get(name) {
-            Some(function) => *function,
-            None => self.look_up(name)?,
+        let place = match self.functions.iter().position(|(known, _)| *known == name) {
+            Some(place) => place,
+            None => {
+                self.functions.push((name, self.look_up(name)?));
+                self.functions.len() - 1
+            }
         };
+        let function = &mut self.functions[place].1;
         if shared > function.allowed {
             let bytes = i32::try_from(shared).map_err(|_| DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?;
             let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -127,8 +131,7 @@ impl Module {
             unsafe { result::function::set_function_attribute(function.handle, attribute, bytes) }?;
             function.allowed = shared;
         }
-        self.functions.insert(name, function);
-        Ok(function)
+        Ok(*function)
     }
 
     fn look_up(&self, name: &str) -> Result<Function, DriverError> {

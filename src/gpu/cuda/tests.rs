@@ -1,6 +1,8 @@
 //! The device against a driver of paper, `tests/cuda_driver.c`: calls, their order, lifetimes and errors, without a GPU. Each
 //! scene runs in a process of its own, this executable once more, which finds that driver in its library path.
 
+mod step;
+
 use super::*;
 use crate::Device;
 use crate::elem::Dtype;
@@ -120,6 +122,8 @@ fn scene() {
         "image" => image_is_refused(),
         "memory" => memory_ends(),
         "fault" => a_kernel_does_wrong(),
+        "step" => step::only_launches(),
+        "slices" => step::slices_are_ordered(),
         other => panic!("no scene {other}"),
     }
     println!("played");

@@ -53,6 +53,11 @@ impl Layout {
         )
     }
 
+    /// The layout for so many tokens whose Y0 does not stay in shared memory; `None` beyond `limit`.
+    pub fn streaming(desc: &Desc, element: Element, drops: bool, tokens: usize, limit: usize) -> Option<Self> {
+        Self::of(desc, element, drops, tokens, false, limit).ok()
+    }
+
     /// The layout for so many tokens, or, as an error, the bytes it would need beyond `limit`.
     fn of(
         desc: &Desc,

@@ -4,18 +4,17 @@ use super::{Element, Entry, Family, Variant};
 
 /// Warps of a block: the multiprocessor's registers hold two such blocks.
 pub const WARPS: u32 = 8;
-/// Bytes of `Shape`.
-pub const SCALARS: usize = 248;
+/// Modules that one launch serves at most.
+pub const MODULES: usize = 8;
+/// Bytes of `Group`.
+pub const SCALARS: usize = 88 + MODULES * 192;
 
 /// In the order of the file.
-pub const ENTRIES: &[Entry] = &[FORWARD, FORWARD_SAVING];
+pub const ENTRIES: &[Entry] = &[FORWARD];
 
-/// `y0, h, skeleton, b, gate, bias → y`.
+/// All operands by address, in `Group`.
 pub const FORWARD: Entry =
-    Entry { name: "lowrank_forward", inputs: 6, outputs: 1, scalars: SCALARS, block: [32, WARPS] };
-/// `y0, h, skeleton, b, gate, bias → y, x, a`.
-pub const FORWARD_SAVING: Entry =
-    Entry { name: "lowrank_forward_saving", inputs: 6, outputs: 3, scalars: SCALARS, block: [32, WARPS] };
+    Entry { name: "lowrank_forward", inputs: 0, outputs: 0, scalars: SCALARS, block: [32, WARPS] };
 
 pub(super) const fn variant(element: Element) -> Variant {
     Variant { family: Family::Lowrank, element: Some(element), arch: "sm_80", tile: &[("WARPS", WARPS)] }

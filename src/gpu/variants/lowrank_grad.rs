@@ -9,10 +9,10 @@ pub const WARPS: u32 = 8;
 pub const THREADS: usize = 32 * WARPS as usize;
 /// Sub-rows of G that are in shared memory at a time.
 pub const TILE_ROWS: usize = 16;
-/// Bytes of `Shape`.
-pub const SCALARS: usize = 232;
-/// Bytes of `Sum`.
-pub const SUM: usize = 48;
+/// Modules that one launch serves at most.
+pub const MODULES: usize = 8;
+/// Bytes of `Group`.
+pub const SCALARS: usize = 80 + MODULES * 256;
 
 /// What a block of `products` holds of B: columns of m/s, columns of r/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +39,22 @@ impl Tile {
 /// In the order of the file.
 pub const ENTRIES: &[Entry] = &[PREMIX, NARROW_PRODUCTS, WIDE_PRODUCTS, TOKENS, LINEAR, REDUCE];
 
-/// `x, a → z`.
-pub const PREMIX: Entry = entry("lowrank_grad_premix", 2, 1, SCALARS);
-/// `g, b, z → dz, sums`, with [`NARROW`].
-pub const NARROW_PRODUCTS: Entry = entry("lowrank_grad_products_narrow", 3, 2, SCALARS);
-/// `g, b, z → dz, sums`, with [`WIDE`].
-pub const WIDE_PRODUCTS: Entry = entry("lowrank_grad_products_wide", 3, 2, SCALARS);
-/// `dz, x, a, skeleton, gate → target, sums, dl`.
-pub const TOKENS: Entry = entry("lowrank_grad_tokens", 5, 3, SCALARS);
-/// `dl, h, gate → h_gate, sums`.
-pub const LINEAR: Entry = entry("lowrank_grad_linear", 3, 2, SCALARS);
-/// `sums → out`.
-pub const REDUCE: Entry = entry("lowrank_grad_reduce", 1, 1, SUM);
+/// z, where the forward has not left it.
+pub const PREMIX: Entry = entry("lowrank_grad_premix");
+/// dz and partial sums of dB, with [`NARROW`].
+pub const NARROW_PRODUCTS: Entry = entry("lowrank_grad_products_narrow");
+/// dz and partial sums of dB, with [`WIDE`].
+pub const WIDE_PRODUCTS: Entry = entry("lowrank_grad_products_wide");
+/// dX, and partial sums of the gate's gradient or the derivatives by its logits.
+pub const TOKENS: Entry = entry("lowrank_grad_tokens");
+/// Partial sums of a linear gate's gradient, and its share of dH.
+pub const LINEAR: Entry = entry("lowrank_grad_linear");
+/// dB and the gate's gradient.
+pub const REDUCE: Entry = entry("lowrank_grad_reduce");
 
-const fn entry(name: &'static str, inputs: usize, outputs: usize, scalars: usize) -> Entry {
-    Entry { name, inputs, outputs, scalars, block: [32, WARPS] }
+/// All operands by address, in `Group`.
+const fn entry(name: &'static str) -> Entry {
+    Entry { name, inputs: 0, outputs: 0, scalars: SCALARS, block: [32, WARPS] }
 }
 
 pub(super) const fn variant(element: Element) -> Variant {

@@ -5,13 +5,17 @@
 pub mod cluster;
 pub mod interp;
 pub mod lowrank;
+pub mod lowrank_decode;
+pub mod lowrank_down;
 pub mod lowrank_grad;
+pub mod lowrank_merge;
 pub mod norms;
 pub mod points;
 pub mod qr;
 pub mod qr_gram;
 pub mod qr_sketch;
 pub mod qr_solve;
+pub mod shared_gemm;
 
 /// The entry points that share a source file and a set of tile parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +38,16 @@ pub enum Family {
     Interp,
     /// The adapter's forward.
     Lowrank,
+    /// The adapter's explicit down-projection.
+    LowrankDown,
+    /// The adapter's forward of a few tokens.
+    LowrankDecode,
     /// The adapter's backward.
     LowrankGrad,
+    /// Merging a static adapter and undoing it.
+    LowrankMerge,
+    /// A frozen layer with its components in one kernel: for 16-bit elements.
+    SharedGemm,
 }
 
 /// What matrices hold.
@@ -103,23 +115,38 @@ pub const VARIANTS: &[Variant] = &[
     lowrank::variant(Element::F16),
     lowrank::variant(Element::BF16),
     lowrank::variant(Element::F32),
+    lowrank_down::variant(Element::F16),
+    lowrank_down::variant(Element::BF16),
+    lowrank_down::variant(Element::F32),
+    lowrank_decode::variant(Element::F16),
+    lowrank_decode::variant(Element::BF16),
+    lowrank_decode::variant(Element::F32),
     lowrank_grad::variant(Element::F16),
     lowrank_grad::variant(Element::BF16),
     lowrank_grad::variant(Element::F32),
+    lowrank_merge::variant(Element::F16),
+    lowrank_merge::variant(Element::BF16),
+    lowrank_merge::variant(Element::F32),
+    shared_gemm::variant(Element::F16),
+    shared_gemm::variant(Element::BF16),
 ];
 
 /// What the kernels include, by the names in their `#include`.
-pub const HEADERS: [&str; 12] = [
+pub const HEADERS: [&str; 16] = [
+    "common/decode.cuh",
     "common/elem.cuh",
+    "common/expand.cuh",
+    "common/grad.cuh",
     "common/lloyd.cuh",
     "common/philox.cuh",
     "common/points.cuh",
-    "common/products.cuh",
     "common/ptx.cuh",
     "common/qr.cuh",
     "common/reduce.cuh",
+    "common/ring.cuh",
     "common/shrink.cuh",
     "common/smem.cuh",
+    "common/staged.cuh",
     "common/team.cuh",
     "common/terms.cuh",
 ];
@@ -137,7 +164,11 @@ impl Family {
             Family::QrSketch => "qr_sketch.cu",
             Family::Interp => "interp.cu",
             Family::Lowrank => "lowrank.cu",
+            Family::LowrankDown => "lowrank_down.cu",
+            Family::LowrankDecode => "lowrank_decode.cu",
             Family::LowrankGrad => "lowrank_grad.cu",
+            Family::LowrankMerge => "lowrank_merge.cu",
+            Family::SharedGemm => "shared_gemm.cu",
         }
     }
 
@@ -153,7 +184,11 @@ impl Family {
             Family::QrSketch => qr_sketch::ENTRIES,
             Family::Interp => interp::ENTRIES,
             Family::Lowrank => lowrank::ENTRIES,
+            Family::LowrankDown => lowrank_down::ENTRIES,
+            Family::LowrankDecode => lowrank_decode::ENTRIES,
             Family::LowrankGrad => lowrank_grad::ENTRIES,
+            Family::LowrankMerge => lowrank_merge::ENTRIES,
+            Family::SharedGemm => shared_gemm::ENTRIES,
         }
     }
 }

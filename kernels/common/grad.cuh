@@ -1,27 +1,57 @@
-// The products of the adapter's backward, dz = Gs (kappa B) and dB = Gs^T z, on tensor cores. The operands are those of
-// lowrank_grad.cu.
+// The adapter's backward: the modules of a group, and the products dz = Gs (kappa B) and dB = Gs^T z on tensor cores. The
+// operands are those of lowrank_grad.cu.
 #pragma once
 #include "common/terms.cuh"
 
 enum Gate { INNER, RMS_INNER, LINEAR, LINEAR_SOFTMAX, STATIC };
 
-struct Shape {
-    Index g, b, gate, x, a, h, skeleton, dx, h_gate; // where operands start
-    Index ld_g, ld_b, ld_gate, ld_x, ld_a, ld_h, ld_dx, ld_h_gate;
-    Index tokens, seed, offset;
-    unsigned rows, cols, rank, components, split;
-    unsigned gate_kind, scatters, shares;
+// One module of a group: its operands, with rows ld_name apart, its scale, its dropout and its part of the scratch. The target
+// is G where it `scatters`.
+struct Module {
+    const Stored *g, *x, *h;
+    const float *b, *gate, *a;
+    const unsigned *skeleton;
+    Stored *target, *h_gate;
+    float *grad_b, *grad_gate;
+    float *z, *dz, *b_sums, *gate_sums, *dl; // z is the forward's where all modules of the group have it
+    Index ld_g, ld_x, ld_h, ld_b, ld_gate, ld_a, ld_target, ld_h_gate, ld_grad_b, ld_grad_gate, ld_z;
+    Index seed, offset;
     unsigned drops, threshold; // as in the forward
     float kept, scale;
-    unsigned segment_rows, slices, depth_slices; // of products
-    unsigned chunk, linear_chunk, gradient;      // tokens of a block; entries of the gate's gradient in `tokens`
+    unsigned scatters, accumulates;
 };
-static_assert(sizeof(Shape) == 232, "as in src/gpu/lowrank/backward.rs");
+static_assert(sizeof(Module) == 256, "as in src/gpu/lowrank/backward/group.rs");
+
+// What the modules of a group have in common.
+struct Shape {
+    Index tokens;
+    unsigned rows, cols, rank, components, split;
+    unsigned gate_kind;
+    unsigned blocks;                                       // of a module, in this launch
+    unsigned segment_rows, segments, slices, depth_slices; // of products
+    unsigned chunk, linear_chunk;                          // tokens of a block
+    unsigned gradient;                                     // entries of the gate's gradient in `tokens`
+    unsigned gate_rows, gate_cols, gate_segments, b_blocks; // of reduce
+};
+static_assert(sizeof(Shape) == 80, "as in src/gpu/lowrank/backward/group.rs");
+
+enum { MODULES = 8 }; // at most, in a group
+
+struct Group {
+    Shape shape;
+    Module modules[MODULES];
+};
 
 enum { THREADS = WARP * WARPS, TERMS = sizeof(Stored) == 4 ? 3 : 2, G_TERMS = Elem::BF16_TERMS };
 enum { TILE_ROWS = 16 }; // sub-rows of G at a time: one step of dB
 
 extern __shared__ uint4 shared_memory[];
+
+// The module that a block works on, and which of its blocks this one is.
+__device__ __forceinline__ const Module &module_of(const Group &group) {
+    return group.modules[blockIdx.x / group.shape.blocks];
+}
+__device__ __forceinline__ unsigned block_of(const Shape &shape) { return blockIdx.x % shape.blocks; }
 
 // What a block of products works on.
 struct Share {
@@ -34,7 +64,7 @@ struct Share {
     unsigned lane, warp;
 
     __device__ __forceinline__ Share(const Shape &shape, unsigned columns, unsigned width) {
-        unsigned block = blockIdx.x;
+        unsigned block = block_of(shape);
         slice = block % shape.slices;
         block /= shape.slices;
         d = block % shape.depth_slices * width;
@@ -55,9 +85,10 @@ struct Share {
 };
 
 // Starts to read a tile of G [TILE_ROWS, count]; zeros where there is no sub-row.
-__device__ __forceinline__ void load_tile(const Stored *g, Stored *tile, unsigned pitch, Index row, const Share &share,
+__device__ __forceinline__ void load_tile(const Module &module, Stored *tile, unsigned pitch, Index row, const Share &share,
                                           const Shape &shape) {
-    bool vectors = reinterpret_cast<Index>(g) % 16 == 0 && shape.ld_g % VECTOR == 0 && share.part % VECTOR == 0;
+    bool vectors =
+        reinterpret_cast<Index>(module.g) % 16 == 0 && module.ld_g % VECTOR == 0 && share.part % VECTOR == 0;
     for (unsigned i = share.warp; i < TILE_ROWS; i += WARPS) {
         Stored *to = tile + i * pitch;
         if (row + i >= share.end) {
@@ -66,13 +97,13 @@ __device__ __forceinline__ void load_tile(const Stored *g, Stored *tile, unsigne
         }
         unsigned at = share.of_token + (unsigned)(row - share.row) + i;
         const Stored *from =
-            g + (share.token + at / shape.split) * shape.ld_g + at % shape.split * share.part + share.column;
+            module.g + (share.token + at / shape.split) * module.ld_g + at % shape.split * share.part + share.column;
         if (vectors) {
             for (unsigned v = share.lane; v < share.count / VECTOR; v += WARP)
                 cp_async_16(to + v * VECTOR, from + v * VECTOR);
         } else {
 #pragma unroll 4
-            for (unsigned c = share.lane; c < share.count; c += WARP) to[c] = from[c];
+            for (unsigned c = share.lane; c < share.count; c += WARP) to[c] = __ldg(from + c);
         }
     }
 }
@@ -157,7 +188,7 @@ __device__ __forceinline__ void store_pair(float *to, float x, float y, int left
 
 // kappa*B of a warp's columns as fragments [OWN/16, DEPTH/8, TERMS, WARP].
 template <int OWN, int DEPTH>
-__device__ __forceinline__ void load_b(uint2 *fragments, const float *b, const Share &share, const Shape &shape) {
+__device__ __forceinline__ void load_b(uint2 *fragments, const Module &module, const Share &share) {
     for (unsigned step = 0; step < OWN / 16; ++step) {
         for (unsigned n = 0; n < DEPTH / 8; ++n) {
             unsigned c = share.warp * OWN + step * 16 + share.lane % 4 * 2, d = n * 8 + share.lane / 4;
@@ -166,7 +197,8 @@ __device__ __forceinline__ void load_b(uint2 *fragments, const float *b, const S
             for (unsigned e = 0; e < 4; ++e) {
                 unsigned at = c + e % 2 + e / 2 * 8;
                 bool inside = at < share.count && d < share.depths;
-                values[e] = inside ? shape.scale * b[(share.column + at) * shape.ld_b + share.d + d] : 0.0f;
+                const float *from = module.b + (share.column + at) * module.ld_b + share.d + d;
+                values[e] = inside ? module.scale * __ldg(from) : 0.0f;
             }
             unsigned low[TERMS], high[TERMS];
             split_pair(values[0], values[1], low);
@@ -179,19 +211,24 @@ __device__ __forceinline__ void load_b(uint2 *fragments, const float *b, const S
 }
 
 // z of a tile, of a lane's place in the warp's fragment: 8 columns of r/s.
-__device__ __forceinline__ void load_z(float (&values)[4], const float *z, Index row, const Share &share) {
+__device__ __forceinline__ void load_z(float (&values)[4], const Module &module, Index row, const Share &share,
+                                       const Shape &shape) {
     unsigned d = share.warp * 8 + share.lane / 4;
 #pragma unroll
     for (unsigned e = 0; e < 4; ++e) {
         // As `load_fragment` has them.
-        Index at = row + (sizeof(Stored) == 2 ? share.lane % 4 * 2 + e % 2 + e / 2 * 8 : share.lane % 4 + 4 * e);
-        values[e] = at < share.end && d < share.depths ? z[at * share.depth + share.d + d] : 0.0f;
+        unsigned i = sizeof(Stored) == 2 ? share.lane % 4 * 2 + e % 2 + e / 2 * 8 : share.lane % 4 + 4 * e;
+        Index at = (row + i) * share.depth;
+        if (module.ld_z != shape.rank) { // what lies between the tokens before it
+            Index token = share.token + (share.of_token + (unsigned)(row - share.row) + i) / shape.split;
+            at += token * (module.ld_z - shape.rank);
+        }
+        values[e] = row + i < share.end && d < share.depths ? __ldg(module.z + at + share.d + d) : 0.0f;
     }
 }
 
 template <int COLUMNS, int DEPTH>
-__device__ __forceinline__ void products(const Stored *g, const float *b, const float *z, float *dz, float *sums,
-                                         const Shape &shape) {
+__device__ __forceinline__ void products(const Module &module, const Shape &shape) {
     enum { PITCH = COLUMNS + 8, OWN = COLUMNS / WARPS, STEPS = OWN / 16, TILES = DEPTH / 8 };
     static_assert(TILES <= WARPS && OWN % 16 == 0, "a warp makes a fragment of z, and owns whole steps");
     Share share(shape, COLUMNS, DEPTH);
@@ -206,11 +243,11 @@ __device__ __forceinline__ void products(const Stored *g, const float *b, const 
     // Columns that no load writes.
     for (unsigned row = share.warp; row < 2 * TILE_ROWS; row += WARPS)
         for (unsigned c = share.count + lane; c < COLUMNS; c += WARP) tiles[row * PITCH + c] = Stored(0);
-    load_tile(g, tiles, PITCH, share.row, share, shape);
-    load_b<OWN, DEPTH>(of_b, b, share, shape);
+    load_tile(module, tiles, PITCH, share.row, share, shape);
+    load_b<OWN, DEPTH>(of_b, module, share);
     of_b += lane;
     float next[4];
-    if (share.warp < TILES) load_z(next, z, share.row, share);
+    if (share.warp < TILES) load_z(next, module, share.row, share, shape);
     float db[STEPS][TILES][4] = {};
     for (Index row = share.row; row < share.end; row += TILE_ROWS) {
         const Stored *tile = tiles + (row - share.row) / TILE_ROWS % 2 * (TILE_ROWS * PITCH);
@@ -219,8 +256,8 @@ __device__ __forceinline__ void products(const Stored *g, const float *b, const 
         __syncthreads(); // G and z of this tile are there; all have left the tile before, whose place the next one takes
         if (row + TILE_ROWS < share.end) {
             Stored *other = tiles + ((row - share.row) / TILE_ROWS + 1) % 2 * (TILE_ROWS * PITCH);
-            load_tile(g, other, PITCH, row + TILE_ROWS, share, shape);
-            if (share.warp < TILES) load_z(next, z, row + TILE_ROWS, share);
+            load_tile(module, other, PITCH, row + TILE_ROWS, share, shape);
+            if (share.warp < TILES) load_z(next, module, row + TILE_ROWS, share, shape);
         }
         float out[TILES][4] = {};
 #pragma unroll
@@ -248,7 +285,7 @@ __device__ __forceinline__ void products(const Stored *g, const float *b, const 
             }
             unsigned d = share.warp * 8 + lane % 4 * 2;
             Index at = row + lane / 4;
-            float *to = dz + (share.slice * shape.tokens * shape.split + at) * share.depth + share.d + d;
+            float *to = module.dz + (share.slice * shape.tokens * shape.split + at) * share.depth + share.d + d;
             if (at < share.end) store_pair(to, sum.x, sum.y, (int)share.depths - (int)d, share.depth % 2 == 0);
             if (at + 8 < share.end)
                 store_pair(to + 8 * share.depth, sum.z, sum.w, (int)share.depths - (int)d, share.depth % 2 == 0);
@@ -259,7 +296,7 @@ __device__ __forceinline__ void products(const Stored *g, const float *b, const 
 #pragma unroll
         for (int n = 0; n < TILES; ++n) {
             unsigned c = own + 16 * step + lane / 4, d = n * 8 + lane % 4 * 2;
-            float *to = sums + (share.segment * share.part + share.column + c) * share.depth + share.d + d;
+            float *to = module.b_sums + (share.segment * share.part + share.column + c) * share.depth + share.d + d;
             const float(&sum)[4] = db[step][n];
             int left = (int)share.depths - (int)d;
             if (c < share.count) store_pair(to, sum[0], sum[1], left, share.depth % 2 == 0);
