@@ -27,7 +27,7 @@ fn main() {
 mod images {
     use crate::compile::compile;
     use crate::variants::{HEADERS, VARIANTS};
-    use idlora_nvrtc::Nvrtc;
+    use idlora_nvrtc::{Cache, Nvrtc};
     use std::fmt::Write;
     use std::path::{Path, PathBuf};
 
@@ -82,12 +82,20 @@ mod images {
         text + "];\n"
     }
 
+    /// The target directory, four levels up: for each set of features and each profile this script runs anew, and a minute of
+    /// compiling need not.
+    fn shared(out: &Path) -> &Path {
+        out.ancestors().nth(4).unwrap_or(out)
+    }
+
     fn images(nvrtc: &Nvrtc, out: &Path) -> String {
         let mut text = "static IMAGES: &[Embedded] = &[\n".to_owned();
+        let cache = Cache::new(shared(out).join("kernel-images"));
         // One after the other: NVRTC holds a lock up to its assembler, and threads gain nothing.
         for variant in VARIANTS {
             let file = |suffix: &str| out.join(format!("{}.{suffix}", variant.name()));
-            let compiled = compile(nvrtc, variant, read).unwrap_or_else(|error| panic!("{error}"));
+            let compiled = compile(variant, read, |source| cache.compile(nvrtc, source));
+            let compiled = compiled.unwrap_or_else(|error| panic!("{error}"));
             for (suffix, bytes) in
                 [("ptx", compiled.ptx.as_bytes()), ("cubin", &compiled.cubin), ("log", compiled.log.as_bytes())]
             {

@@ -27,10 +27,12 @@
 //! assert!(compiled.ptx.contains(".visible .entry scale("));
 //! ```
 
+mod cache;
 mod library;
 mod search;
 mod tools;
 
+pub use cache::Cache;
 use library::Library;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -1,7 +1,7 @@
 //! What NVRTC is asked to do, it does. Without NVRTC these tests print that they were skipped, and fail where
 //! `REQUIRE_NVRTC` is set.
 
-use idlora_nvrtc::{Nvrtc, Source};
+use idlora_nvrtc::{Cache, Nvrtc, Source};
 use std::io::Write;
 
 fn nvrtc() -> Option<Nvrtc> {
@@ -79,4 +79,45 @@ fn threads_compile_at_the_same_time() {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| nvrtc.compile(&source).unwrap())).collect();
         assert!(threads.into_iter().all(|thread| thread.join().unwrap() == expected));
     });
+}
+
+/// Files of a folder, and what is in them.
+fn entries(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+}
+
+/// Taken where nothing has changed, made anew where anything has or the entry is damaged; never in the way.
+#[test]
+fn a_cache_returns_what_the_compiler_would() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let folder = std::env::temp_dir().join(format!("idlora-nvrtc-{}", std::process::id()));
+    let cache = Cache::new(&folder);
+    let source =
+        Source { name: "kernels/twice.cu", text: KERNEL, options: &["--ptxas-options=-v"], ..Source::default() };
+    let made = cache.compile(&nvrtc, &source).unwrap();
+    let first = entries(&folder);
+    assert_eq!(first.len(), 1, "{first:?}");
+    // The log states the assembler's time: it would differ if this were compiled again.
+    assert_eq!(cache.compile(&nvrtc, &source).unwrap(), made);
+    assert!(entries(&folder) == first);
+
+    let (path, whole) = &first[0];
+    std::fs::write(path, &whole[..whole.len() - 100]).unwrap();
+    let again = cache.compile(&nvrtc, &source).unwrap();
+    assert!(again.ptx == made.ptx && again.cubin == made.cubin, "a damaged entry");
+    assert_eq!(entries(&folder)[0].1.len(), whole.len(), "and it is mended");
+
+    let changed = KERNEL.replace("2.0f", "3.0f");
+    let other = cache.compile(&nvrtc, &Source { text: &changed, ..source }).unwrap();
+    assert!(other.ptx != made.ptx && other.ptx == nvrtc.compile(&Source { text: &changed, ..source }).unwrap().ptx);
+    assert_eq!(entries(&folder).len(), 1, "in the place of the first");
+    let wrong = cache.compile(&nvrtc, &Source { text: "not CUDA", ..source });
+    assert!(wrong.is_err() && entries(&folder).len() == 1, "errors are not kept");
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    // A file where the folder should be.
+    std::fs::write(&folder, "").unwrap();
+    assert!(cache.compile(&nvrtc, &source).unwrap().ptx == made.ptx);
+    std::fs::remove_file(&folder).unwrap();
 }

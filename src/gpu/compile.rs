@@ -2,13 +2,18 @@
 
 use super::ptx_version;
 use super::variants::{HEADERS, Variant};
-use idlora_nvrtc::{Compiled, Nvrtc, Source};
+use idlora_nvrtc::{CompileError, Compiled, Source};
 
-/// Compiles a variant. Its PTX asks for no more than it uses, so that older drivers take it. `text` gives the contents of a file by its path below `kernels/`.
+/// Compiles a variant `with` a compiler. Its PTX asks for no more than it uses, so that older drivers take it. `text` gives the
+/// contents of a file by its path below `kernels/`.
 ///
 /// # Errors
 /// The compiler's log.
-pub(crate) fn compile(nvrtc: &Nvrtc, variant: &Variant, text: impl Fn(&str) -> String) -> Result<Compiled, String> {
+pub(crate) fn compile(
+    variant: &Variant,
+    text: impl Fn(&str) -> String,
+    with: impl FnOnce(&Source<'_>) -> Result<Compiled, CompileError>,
+) -> Result<Compiled, String> {
     let file = variant.family.source();
     let headers = HEADERS.map(|name| (name, text(name)));
     let headers = headers.each_ref().map(|(name, text)| (*name, text.as_str()));
@@ -17,6 +22,6 @@ pub(crate) fn compile(nvrtc: &Nvrtc, variant: &Variant, text: impl Fn(&str) -> S
     // Line information names the file so, below the current folder.
     let name = format!("kernels/{file}");
     let source = Source { name: &name, text: &text(file), arch: variant.arch, options: &options, headers: &headers };
-    let compiled = nvrtc.compile(&source).map_err(|error| format!("kernel image {}: {error}", variant.name()))?;
+    let compiled = with(&source).map_err(|error| format!("kernel image {}: {error}", variant.name()))?;
     Ok(Compiled { ptx: ptx_version::lowered(compiled.ptx), ..compiled })
 }

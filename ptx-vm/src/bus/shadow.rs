@@ -49,7 +49,7 @@ pub(super) fn unset(words: &mut [u64], mask: u32, offset: &Lanes64, size: u32) {
 }
 
 /// Which bytes were written, with a count of those that were not: once it is zero, there is nothing left to look up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Written {
     words: Vec<u64>,
     unwritten: u64,
@@ -59,6 +59,13 @@ impl Written {
     /// Nothing written yet.
     pub fn new(bytes: usize) -> Written {
         Written { words: vec![0; bytes.div_ceil(64)], unwritten: bytes as u64 }
+    }
+
+    /// Makes it new in the memory that it has.
+    pub fn renew(&mut self, bytes: usize) {
+        self.words.clear();
+        self.words.resize(bytes.div_ceil(64), 0);
+        self.unwritten = bytes as u64;
     }
 
     /// Lanes that read a byte that nothing wrote.

@@ -8,8 +8,10 @@ use super::{BlockMemory, Bus, Lanes64};
 use crate::check::{Checks, FindingKind};
 use crate::isa::Order;
 use crate::memory::poison;
+use std::cell::RefCell;
 
 /// Shared memory and its shadow state.
+#[derive(Default)]
 pub(super) struct Shared {
     pub bytes: Vec<u8>,
     pub written: Written,
@@ -18,16 +20,45 @@ pub(super) struct Shared {
     pub races: Option<SharedRaces>,
 }
 
+/// What a thread keeps of blocks that have ended: as many as are alive at a time in most launches.
+const KEPT: usize = 4;
+
+thread_local! {
+    /// Megabytes that every block takes: to return them to the system and to take them anew costs more than to run the block.
+    static ENDED: RefCell<Vec<Shared>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Shared {
+    /// New, but for where it lies: poisoned, nothing written, no access seen.
     pub fn new(checks: Checks, len: u32, warps: u32) -> Shared {
-        let mut bytes = vec![0; len as usize];
+        let Shared { mut bytes, mut written, mut targets, races } =
+            ENDED.with(|ended| ended.borrow_mut().pop()).unwrap_or_default();
+        bytes.resize(len as usize, 0);
         poison(&mut bytes);
-        Shared {
-            written: Written::new(bytes.len()),
-            targets: vec![0; bytes.len().div_ceil(64)],
-            bytes,
-            races: checks.shared_races.then(|| SharedRaces::new(len, warps)),
-        }
+        written.renew(bytes.len());
+        targets.clear();
+        targets.resize(bytes.len().div_ceil(64), 0);
+        let races = checks.shared_races.then(|| match races {
+            Some(mut races) => {
+                races.renew(len, warps);
+                races
+            }
+            None => SharedRaces::new(len, warps),
+        });
+        Shared { bytes, written, targets, races }
+    }
+}
+
+impl Drop for BlockMemory {
+    fn drop(&mut self) {
+        let shared = std::mem::take(&mut self.shared);
+        // While a thread ends there is nowhere to put it.
+        let _ = ENDED.try_with(|ended| {
+            let mut ended = ended.borrow_mut();
+            if ended.len() < KEPT {
+                ended.push(shared);
+            }
+        });
     }
 }
 

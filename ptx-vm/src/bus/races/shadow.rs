@@ -7,21 +7,30 @@ const WIDEST: u32 = 4;
 
 /// Cells for a range of bytes. A page starts with cells as wide as its first access and splits them when a narrower access
 /// comes, so what is only ever touched 16 bytes at a time costs one cell per 16 bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Shadow<S> {
-    pages: Vec<Option<Page<S>>>,
+    pages: Vec<Page<S>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Page<S> {
     /// Logarithm of the bytes of a cell.
     shift: u32,
+    /// None before the first access.
     cells: Vec<S>,
 }
 
 impl<S: Clone + Default> Shadow<S> {
     pub fn new(bytes: u64) -> Shadow<S> {
-        Shadow { pages: vec![None; bytes.div_ceil(PAGE) as usize] }
+        let mut shadow = Shadow { pages: Vec::new() };
+        shadow.renew(bytes);
+        shadow
+    }
+
+    /// Makes it new, for so many bytes, in the memory that it has.
+    pub fn renew(&mut self, bytes: u64) {
+        self.pages.iter_mut().for_each(|page| page.cells.clear());
+        self.pages.resize(bytes.div_ceil(PAGE) as usize, Page::default());
     }
 
     /// Calls `visit` with each cell of these bytes and its first byte's offset. Bytes past the end have no cells.
@@ -36,7 +45,7 @@ impl<S: Clone + Default> Shadow<S> {
     /// The one cell of exactly these bytes, if there is one.
     #[inline(always)]
     pub fn cell(&mut self, offset: u64, size: u32) -> Option<&mut S> {
-        let page = self.pages.get_mut((offset / PAGE) as usize)?.as_mut()?;
+        let page = self.pages.get_mut((offset / PAGE) as usize)?;
         let whole = 1 << page.shift == size && offset & u64::from(size - 1) == 0;
         if whole { page.cells.get_mut(((offset % PAGE) >> page.shift) as usize) } else { None }
     }
@@ -47,8 +56,9 @@ impl<S: Clone + Default> Shadow<S> {
             let part = rest.min(PAGE - from % PAGE);
             let Some(page) = self.pages.get_mut((from / PAGE) as usize) else { return };
             let grain = (from | part).trailing_zeros().min(WIDEST);
-            let page = page.get_or_insert_with(|| Page::new(grain));
-            if page.shift > grain {
+            if page.cells.is_empty() {
+                page.start(grain);
+            } else if page.shift > grain {
                 page.split(grain);
             }
             let first = ((from % PAGE) >> page.shift) as usize;
@@ -63,8 +73,9 @@ impl<S: Clone + Default> Shadow<S> {
 }
 
 impl<S: Clone + Default> Page<S> {
-    fn new(shift: u32) -> Page<S> {
-        Page { shift, cells: vec![S::default(); (PAGE >> shift) as usize] }
+    fn start(&mut self, shift: u32) {
+        self.shift = shift;
+        self.cells.resize((PAGE >> shift) as usize, S::default());
     }
 
     #[cold]
@@ -106,5 +117,21 @@ mod tests {
         assert_eq!(mark(&mut shadow, 252, 8, 1).len(), 2);
         assert_eq!(mark(&mut shadow, 254, 4, 0), [(254, 1), (256, 1)]);
         assert_eq!(mark(&mut shadow, 1 << 40, 4, 0), []);
+    }
+
+    #[test]
+    fn a_renewed_one_holds_nothing() {
+        let mut shadow = Shadow::new(512);
+        mark(&mut shadow, 0, 4, 1);
+        mark(&mut shadow, 256, 16, 1);
+        for bytes in [512, 256, 1024] {
+            shadow.renew(bytes);
+            assert_eq!(mark(&mut shadow, 0, 16, 1), [(0, 0)], "as wide as the first access since");
+            let places: Vec<u64> = (0..bytes).step_by(16).collect();
+            for &place in &places[1..] {
+                assert_eq!(mark(&mut shadow, place, 16, 1), [(place, 0)], "{bytes} bytes");
+            }
+            assert_eq!(mark(&mut shadow, bytes, 4, 1), [], "past the end of {bytes} bytes");
+        }
     }
 }

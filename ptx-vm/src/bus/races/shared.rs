@@ -19,6 +19,12 @@ impl SharedRaces {
         SharedRaces { order: Order::new(warps), edges: Edges::default(), shadow: Shadow::new(bytes.into()) }
     }
 
+    /// Makes it new in the memory that it has.
+    pub fn renew(&mut self, bytes: u32, warps: u32) {
+        (self.order, self.edges) = (Order::new(warps), Edges::default());
+        self.shadow.renew(bytes.into());
+    }
+
     /// Reads of one warp instruction: for every lane in `mask`, `size` bytes at `offset[lane]`. Bounds are checked already.
     /// Calls `conflict` for each lane that races.
     pub fn read(

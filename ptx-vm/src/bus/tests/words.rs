@@ -188,3 +188,30 @@ fn f32_sums_flush_subnormals_in_device_memory_only() {
     assert_eq!(chain(AtomOp::Add, Type::F64, Space::Global, 0, &b, &zero).1, 32, "f64 never flushes");
     assert_eq!(chain(AtomOp::Add, Type::F16, Space::Global, 0, &b, &zero).1, 32, "noftz");
 }
+
+/// Blocks of a thread run one after the other in the same shared memory: values, what was written, copies in flight and who
+/// accessed what are each block's own.
+#[test]
+fn a_block_finds_nothing_of_those_before() {
+    let mut memory = Memory::new();
+    let source = memory.upload(&[9u32; 8]).unwrap();
+    let source = strided(memory.address(&source).unwrap(), 4);
+    let (place, word) = (strided(0, 4), access(Space::Shared, Type::U32, 1));
+    for (round, checks) in [Checks::ALL, OWN, Checks::ALL, Checks::ALL, OWN].into_iter().enumerate() {
+        // The other warp: what it does races with what was there a round ago, if that were still there.
+        let warp = round as u32 % 2;
+        let findings = run(&mut memory, checks, |bus, block| {
+            let at = |pc| At { warp, ..at(pc) };
+            let mut read = [[0; 32]];
+            bus.load(block, at(1), word, 0xff, &place, &mut read);
+            assert_eq!(read[0][..8], [0x7ffb_7ffb; 8], "round {round}");
+            bus.store(block, at(2), word, 0xff, &place, &[[7; 32]]);
+            bus.load(block, at(3), word, 0xff, &place, &mut read);
+            assert_eq!(read[0][..8], [7; 8], "round {round}");
+            bus.copy_async(block, at(4), 4, 0xff, &place, &source, &[4; 32]);
+        });
+        // That the copies are never waited for is theirs to find, or not.
+        let summary: Vec<_> = summary(&findings).into_iter().filter(|(_, pc, _)| *pc < 4).collect();
+        assert_eq!(summary, [(FindingKind::Uninitialised, 1, 8)], "round {round}");
+    }
+}
