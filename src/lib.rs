@@ -52,6 +52,7 @@ pub mod interp;
 pub mod kernels;
 pub mod lowrank;
 pub mod mat;
+pub mod models;
 pub mod norms;
 pub mod qr;
 mod random;
