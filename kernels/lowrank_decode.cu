@@ -9,7 +9,7 @@
 //   WARPS     warps of a block, as of lowrank.cu
 //   A block owns a slice of `windows` windows of columns (the same of every part) of a token group of block_tokens tokens. It
 //   works out X, the gate and z of the whole group, as every other block of the group does, then updates its slice; a warp
-//   takes a window at a time. The first slice's block saves X, a and z.
+//   takes a window at a time, and has none where `windows` < WARPS. The first slice's block saves X, a and z.
 //   In place a column must not be updated before every block has gathered it. Where X is gathered and there are several
 //   slices, blocks leave the chosen columns alone and take a ticket; the last block of a token group updates them. No block
 //   waits for another. Else a block updates all columns of its slice.
@@ -22,9 +22,9 @@
 // Traffic
 //   Least: as of lowrank.cu. Y0 and Y once, but for the sectors of k*r chosen columns a token, which every block of the
 //   token group reads (slices * t * k*r sectors, from the second cache all but once) and in place the last one reads and
-//   writes again. B once per token group, and its rows of chosen columns once more in place. Of a linear gate H once per
-//   slice, and W_g once per block. t = 1 at m = 4096, s = 2, r = 32, k = 4 in bf16: 8 blocks that read 128 sectors and 16 KiB of
-//   B each.
+//   writes again. In place the vector of a chosen column is stored without it, in at most 4 parts, a sector each. B once per token
+//   group, and its rows of chosen columns once more in place. Of a linear gate H once per slice, and W_g once per block. t = 1 at
+//   m = 4096, s = 2, r = 32, k = 4 in bf16: 8 blocks that read 128 sectors and 16 KiB of B each.
 // Numerics
 //   Those of lowrank.cu, to the bit, for any number of slices and tokens of a block: every sum has the same order. In place
 //   and out of place too.

@@ -52,21 +52,8 @@
 //   Order: fixed by t and the problem alone, whichever modules are in the group. premix makes the forward's z to the bit.
 
 #include "common/grad.cuh"
-#include "common/philox.cuh"
 
 enum { COMPONENT_GROUP = 8, TOKEN_GROUP = 8 }; // of the linear gates
-
-// Bits of four entries of a token's row of X in a byte: set where the entry is kept. As the forward draws them.
-__device__ __forceinline__ void draw_mask(Index token, unsigned char *mask, const Module &module, const Shape &shape) {
-    token += module.offset;
-    unsigned width = shape.components * shape.rank;
-    for (unsigned i = threadIdx.x; i < (width + 3) / 4; i += WARP)
-        mask[i] = kept_columns(token, i, module.seed, module.threshold);
-}
-
-__device__ __forceinline__ float factor(const unsigned char *mask, unsigned c, const Module &module) {
-    return !module.drops ? 1.0f : mask[c / 4] >> c % 4 & 1 ? module.kept : 0.0f;
-}
 
 extern "C" __global__ void __launch_bounds__(THREADS) lowrank_grad_premix(const __grid_constant__ Group group) {
     const Shape &shape = group.shape;
@@ -77,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) lowrank_grad_premix(const 
     unsigned char *mask = reinterpret_cast<unsigned char *>(shared_memory) + threadIdx.y * ((width + 3) / 4);
     const Stored *x = module.x + token * module.ld_x;
     const float *a = module.a + token * module.ld_a;
-    if (module.drops) draw_mask(token, mask, module, shape);
+    if (module.drops) draw_mask(mask, token, width, module);
     __syncwarp(); // the mask is written before other lanes read it
     for (unsigned j = threadIdx.x; j < shape.rank; j += WARP) {
         float sum = 0.0f;
@@ -164,7 +151,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) lowrank_grad_tokens(con
                 sum += __ldg(module.dz + (s * shape.tokens + token) * shape.rank + j);
             rows.dz[j] = sum;
         }
-        if (module.drops) draw_mask(token, rows.mask, module, shape);
+        if (module.drops) draw_mask(rows.mask, token, shape.components * shape.rank, module);
         __syncwarp(); // the mask is written, and the gradient's zeros, before other lanes read them
         const Stored *x = module.x + token * module.ld_x;
         const float *a = module.a + token * module.ld_a;

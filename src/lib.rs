@@ -61,12 +61,17 @@ pub mod reference;
 pub mod resident;
 pub mod select;
 pub mod shared_gemm;
+#[cfg(feature = "kernels")]
+#[cfg_attr(not(any(feature = "cuda", feature = "vm")), allow(dead_code, unused_imports))]
+pub mod tune;
 
 pub use device::Device;
 pub use elem::{Dtype, Elem, bf16, f16};
 pub use error::{Error, Result};
 #[cfg(feature = "cuda")]
 pub use gpu::cuda;
+#[cfg(feature = "kernels")]
+pub use gpu::model;
 #[cfg(feature = "vm")]
 pub use gpu::vm;
 pub use mat::{Mat, MatMut, MatRef};

@@ -9,15 +9,30 @@
 //! [`lowrank::Plan::backward`](crate::lowrank::Plan::backward) reads. The bias is added to `Y` and is no part of `X`.
 //!
 //! **Numbers.** Sums are f32. A device rounds `Y` once; the CPU, which composes the layer and the adapter, rounds the layer's
-//! product as well. Devices take `f16` and `bf16`, and up to 768 components; a `z` that is not finite there may make NaN of the
-//! whole row of `Y`.
+//! product as well. Devices take `f16` and `bf16`, and up to 768 components; a `z` that is not finite makes NaN or infinity of
+//! its token's part of `Y`, on a device in all 8 columns that have one in that part.
+//!
+//! **Speed.** A device has several ways of running the kernel, all with the same bits: `Plan::tune` lets a
+//! `Tuner` choose, `Plan::choose` says which.
+
+mod check;
+#[cfg(any(feature = "cuda", feature = "vm"))]
+pub mod resident;
+
+pub(crate) mod grad;
+#[cfg(feature = "kernels")]
+mod tune;
+
+pub use grad::{Addend, GradAdapter, GradOperands};
 
 use crate::cpu::shared_gemm as cpu;
 use crate::device::{Device, on_device};
 use crate::elem::Elem;
-use crate::error::{Error, Result, check_len, check_shape};
-use crate::lowrank::{self, Bias, DownProjection, Dropout, Gate, Parameters, SavedMut, check};
+use crate::error::Result;
+use crate::lowrank::{self, Bias, DownProjection, Dropout, Gate, Parameters, SavedMut};
 use crate::mat::{MatMut, MatRef};
+#[cfg(feature = "kernels")]
+use crate::tune::Chosen;
 
 pub(crate) const OP: &str = "shared gemm";
 
@@ -74,23 +89,23 @@ pub struct Operands<'a, T> {
 pub struct Plan {
     device: Device,
     desc: Desc,
+    #[cfg(feature = "kernels")]
+    chosen: Chosen,
 }
 
 impl Plan {
     /// Checks the problem.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a size of 0 (but `components`), a split that does not divide `rank` and `rows`, or `k·r > m`.
+    /// [`Error::Parameter`](crate::Error::Parameter) for a size of 0 (but `components`), a split that does not divide `rank` and `rows`, or `k·r > m`.
     pub fn new(device: &Device, desc: Desc) -> Result<Self> {
-        if desc.components > 0 {
-            check::desc(OP, &desc.adapter())?;
-        }
-        for (parameter, size) in [("rows", desc.rows), ("cols", desc.cols)] {
-            if size == 0 {
-                return Err(Error::parameter(OP, parameter, "at least 1", size));
-            }
-        }
-        Ok(Self { device: device.clone(), desc })
+        check::desc(&desc)?;
+        Ok(Self {
+            device: device.clone(),
+            desc,
+            #[cfg(feature = "kernels")]
+            chosen: Chosen::default(),
+        })
     }
 
     /// The problem.
@@ -102,54 +117,35 @@ impl Plan {
     /// `k·r/m + r/(s·n)`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where an operand does not fit the problem, [`Error::Parameter`] for a bad skeleton, scale or dropout,
-    /// [`Error::Operand`] for an operand that the problem reads and is not there, or one that is there and does not belong to
-    /// it, [`Error::Unsupported`] for f32 or more than 768 components on a device, [`Error::OutOfMemory`]. Nothing has been
-    /// written then.
+    /// [`Error::Shape`](crate::Error::Shape) where an operand does not fit the problem,
+    /// [`Error::Parameter`](crate::Error::Parameter) for a bad skeleton, scale or dropout,
+    /// [`Error::Operand`](crate::Error::Operand) for an operand that the problem reads and is not there, or one that is there and
+    /// does not belong to it, [`Error::Unsupported`](crate::Error::Unsupported) for f32 or more than 768 components on a device,
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory). Nothing has been written then.
     pub fn run<T: Elem>(
         &self,
         operands: &Operands<'_, T>,
         y: MatMut<'_, T>,
         saved: Option<SavedMut<'_, T>>,
     ) -> Result<()> {
-        let (desc, tokens) = (&self.desc, operands.h.rows());
-        check_shape(OP, "h", (tokens, desc.cols), operands.h.shape())?;
-        check_shape(OP, "w", (desc.rows, desc.cols), operands.w.shape())?;
-        check_shape(OP, "y", (tokens, desc.rows), y.as_ref().shape())?;
-        given(OP, "bias", operands.bias.is_some(), desc.bias, "the problem says that the layer has none")?;
-        if let Some(bias) = operands.bias {
-            check_len(OP, "bias", desc.rows, bias.len())?;
-        }
-        let has = desc.components > 0;
-        given(OP, "adapter", operands.adapter.is_some(), has, "the problem has no components")?;
-        if !has {
-            given(OP, "dropout", operands.dropout.is_some(), false, "the problem has no components")?;
-            given(OP, "saved", saved.is_some(), false, "the problem has no components")?;
-        }
-        if let Some(adapter) = &operands.adapter {
-            check::parameters(OP, &desc.adapter(), adapter)?;
-        }
-        if let Some(dropout) = &operands.dropout {
-            check::dropout(OP, dropout, tokens)?;
-        }
-        if let Some(saved) = &saved {
-            let z = saved.z.as_ref().map(|z| z.as_ref().shape());
-            let (x, gate) = (saved.x.as_ref().shape(), saved.gate.as_ref().shape());
-            check::saved(OP, &desc.adapter(), tokens, x, gate, z)?;
-        }
+        let desc = &self.desc;
+        let found = check::Layer {
+            h: operands.h.shape(),
+            w: operands.w.shape(),
+            y: y.as_ref().shape(),
+            bias: operands.bias.map(<[T]>::len),
+            adapter: operands.adapter.is_some(),
+            dropout: operands.dropout.as_ref(),
+            saved: saved.as_ref().map(|saved| {
+                let z = saved.z.as_ref().map(|z| z.as_ref().shape());
+                (saved.x.as_ref().shape(), saved.gate.as_ref().shape(), z)
+            }),
+        };
+        found.check(desc, || operands.adapter.as_ref().map_or(Ok(()), |adapter| check::parameters(desc, adapter)))?;
         on_device!(
             &self.device,
             cpu => cpu::run(desc, operands, y, saved),
-            gpu => crate::gpu::shared_gemm::run(gpu, desc, operands, y, saved)
+            gpu => crate::gpu::shared_gemm::run(gpu, desc, self.way(T::DTYPE, operands.h.rows()), operands, y, saved)
         )
-    }
-}
-
-/// Refuses an operand that is there and should not be, or the other way round.
-fn given(op: &'static str, operand: &'static str, found: bool, expected: bool, why_not: &str) -> Result<()> {
-    match (found, expected) {
-        (true, false) => Err(Error::operand(op, operand, format!("was passed, but {why_not}"))),
-        (false, true) => Err(Error::operand(op, operand, "is missing; the problem reads it")),
-        _ => Ok(()),
     }
 }

@@ -5,8 +5,9 @@
 // one: `norm_rows` of float, by the header of `kernels/norms.cu`; those of `kernels/lowrank*.cu` it takes and does nothing.
 // cuEventElapsedTime_v2 is missing, as before CUDA 12.8.
 //
+// Between two events pass 0.25 ms for every launch between them. A stream is captured when a test says so (paper_capture).
 // Set by the environment: PAPER_VERSION, PAPER_DEVICES, PAPER_CAPABILITY (90), PAPER_POOLS, PAPER_MEMORY (bytes), PAPER_REFUSE
-// (c: no cubin loads, p: no PTX), PAPER_FAULT (launches do wrong). At exit a report goes to PAPER_REPORT.
+// (c: no cubin loads, p: no PTX), PAPER_FAULT (launches do wrong), PAPER_UNTOLD (an attribute that is 0). At exit a report goes to PAPER_REPORT.
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 typedef int Status;
 enum { OK, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801 };
+       NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801, CAPTURE_IMPLICIT = 906 };
 
 static long setting(const char *name, long otherwise) {
     const char *text = getenv(name);
@@ -30,6 +31,7 @@ static void *last_stream;
 static unsigned long largest_shared;
 static size_t used;
 static Status fault;
+static int capture; // what cuStreamIsCapturing tells; 906: that it may not be asked
 
 static void complain(const char *what) {
     wrong++;
@@ -162,11 +164,19 @@ Status cuDeviceTotalMem_v2(size_t *bytes, int device) { return (void)device, *by
 Status cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
     int capability = (int)setting("PAPER_CAPABILITY", 90);
-    switch (attribute) {
+    if (attribute == setting("PAPER_UNTOLD", 0)) return *value = 0, OK;
+    switch (attribute) { // those of an H100, but for the number of multiprocessors
+    case 13: *value = 1980000; return OK; // clock, kHz
     case 16: *value = 7; return OK; // multiprocessors
+    case 36: *value = 2619000; return OK; // clock of memory, kHz
+    case 37: *value = 5120; return OK; // bits of its bus
+    case 38: *value = 50 << 20; return OK; // second cache
+    case 39: *value = 2048; return OK; // threads of a multiprocessor
     case 75: *value = capability / 10; return OK;
     case 76: *value = capability % 10; return OK;
+    case 81: *value = 228 << 10; return OK; // shared memory of a multiprocessor
     case 97: *value = 232448; return OK; // shared memory of a block, opt-in
+    case 106: *value = 32; return OK; // blocks of a multiprocessor
     case 115: *value = (int)setting("PAPER_POOLS", 1); return OK;
     }
     return INVALID;
@@ -186,13 +196,24 @@ Status cuStreamCreate(void **stream, unsigned flags) { return (void)flags, *stre
 Status cuStreamDestroy_v2(void *stream) { return free(stream), OK; }
 Status cuStreamSynchronize(void *stream) { return (void)stream, calls++, ready() ? (fault ? fault : INVALID_CONTEXT) : wait_for_all(); }
 Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return (void)stream, calls++, (void)event, (void)flags, ready(); }
-Status cuEventCreate(void **event, unsigned flags) { return calls++, *event = malloc(sizeof flags), *(unsigned *)*event = flags, live_events++, ready(); }
+Status cuStreamIsCapturing(void *stream, int *status) {
+    (void)stream;
+    return *status = capture, capture == CAPTURE_IMPLICIT ? CAPTURE_IMPLICIT : ready();
+}
+
+typedef struct { unsigned flags; int launches; } Event; // launches before it was recorded, -1: never
+Status cuEventCreate(void **event, unsigned flags) {
+    Event *made = malloc(sizeof *made);
+    *made = (Event){flags, -1};
+    return calls++, *event = made, live_events++, ready();
+}
 Status cuEventDestroy_v2(void *event) { return free(event), live_events--, OK; }
-Status cuEventRecord(void *event, void *stream) { return calls++, (void)event, (void)stream, ready(); }
+Status cuEventRecord(Event *event, void *stream) { return calls++, (void)stream, event->launches = launches, ready(); }
 Status cuEventSynchronize(void *event) { return calls++, (void)event, ready() ? INVALID_CONTEXT : wait_for_all(); }
-Status cuEventElapsedTime(float *milliseconds, void *start, void *end) {
-    if (*(unsigned *)start || *(unsigned *)end) complain("an event without timing");
-    return *milliseconds = 0.25f, queued ? 600 : OK;
+Status cuEventElapsedTime(float *milliseconds, Event *start, Event *end) {
+    if (start->flags || end->flags) complain("an event without timing");
+    if (start->launches < 0 || end->launches < start->launches) complain("events out of order");
+    return *milliseconds = 0.25f * (float)(end->launches - start->launches), queued ? 600 : OK;
 }
 
 // Memory.
@@ -265,7 +286,8 @@ Status cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsign
     return enqueue(work);
 }
 
-// What a test asks while it runs.
+// What a test asks, and sets, while it runs.
+void paper_capture(int status) { capture = status; }
 int paper_calls(void) { return calls; }
 int paper_launches(void) { return launches; }
 void *paper_stream(void) { return last_stream; }

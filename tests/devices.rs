@@ -130,6 +130,30 @@ mod cuda {
     }
 }
 
+/// What was counted, as cards should take it; one of the caller's own too.
+#[cfg(feature = "vm")]
+#[test]
+fn launches_of_a_machine_have_times_of_a_model() {
+    use idlora::model::{Bound, Card};
+    use idlora::norms::{Axis, Desc, Plan};
+    use idlora::{Mat, MatRef};
+    for device in kernel_devices() {
+        let Device::Vm(vm) = &device else { continue };
+        let w = Mat::<f32>::zeros(100, 300).unwrap();
+        let plan = Plan::new(&device, Desc { rows: 100, cols: 300, axis: Axis::Rows }).unwrap();
+        vm.take_launches();
+        plan.run(MatRef::new(w.data(), 100, 300).unwrap(), &mut [0.0; 100]).unwrap();
+        let launches = vm.take_launches();
+        assert_eq!((launches.len(), launches[0].blocks, launches[0].shared), (1, 13, 0));
+        let mut slow = Card::a100();
+        slow.memory /= 1e3;
+        let [h100, a100, slow] = [Card::h100(), Card::a100(), slow].map(|card| launches[0].modelled(&card).unwrap());
+        assert_eq!((h100.bound, a100.bound, slow.bound), (Bound::Launch, Bound::Launch, Bound::Memory));
+        assert!((3e-6..1e-5).contains(&h100.seconds) && slow.seconds > 120_000.0 / 1.9e9, "{h100:?} {slow:?}");
+        assert!(Device::Vm(vm.clone().on_card(Card::a100())) != device);
+    }
+}
+
 /// Devices that run kernels, without asking whether they can: a refusal needs none.
 #[cfg(any(feature = "cuda", feature = "vm"))]
 fn refusing() -> Vec<Device> {

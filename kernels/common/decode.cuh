@@ -53,8 +53,32 @@ __device__ __forceinline__ void mark_chosen(const Slice &slice, const Block &blo
     }
 }
 
-// Stores a window from shared memory but for its chosen columns, whose bits are chosen [s]: vectors without any are stored
-// whole, all else one element at a time.
+// Stores those elements of a vector whose bits are zero: halves and pairs whole where all of theirs are, for each store moves a
+// sector.
+__device__ __forceinline__ void store_rest(Stored *to, const uint4 &vector, unsigned bits) {
+    enum { HALF = VECTOR / 2 };
+    const unsigned words[4] = {vector.x, vector.y, vector.z, vector.w};
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        if (!(bits >> half * HALF & ((1u << HALF) - 1))) {
+            reinterpret_cast<uint2 *>(to)[half] = make_uint2(words[2 * half], words[2 * half + 1]);
+            continue;
+        }
+#pragma unroll
+        for (int word = 2 * half; word < 2 * half + 2; ++word) {
+            if constexpr (sizeof(Stored) == 4) {
+                if (!(bits >> word & 1)) to[word] = __uint_as_float(words[word]);
+            } else if (!(bits >> 2 * word & 3)) {
+                reinterpret_cast<unsigned *>(to)[word] = words[word];
+            } else {
+                if (!(bits >> 2 * word & 1)) to[2 * word] = (Stored)words[word];
+                if (!(bits >> 2 * word & 2)) to[2 * word + 1] = (Stored)(words[word] >> 16);
+            }
+        }
+    }
+}
+
+// Stores a window from shared memory but for its chosen columns, whose bits are chosen [s].
 __device__ __forceinline__ void store_others(const Stored *window, Stored *memory, const Index *starts, const unsigned *chosen,
                                              bool vectors, unsigned group, unsigned rows, unsigned count,
                                              const Block &block, const Shape &shape) {
@@ -63,15 +87,10 @@ __device__ __forceinline__ void store_others(const Stored *window, Stored *memor
         if (c >= count) return;
         for (unsigned row = window_row(block.lane); row < rows; row += 8) {
             unsigned bits = chosen[(group + row) % shape.split] >> c & ((1u << VECTOR) - 1);
-            uint4 vector = *reinterpret_cast<const uint4 *>(window + row * STAGE_PITCH + c);
+            const uint4 *vector = reinterpret_cast<const uint4 *>(window + row * STAGE_PITCH + c);
             Stored *to = memory + starts[row] + c;
-            if (bits == 0) {
-                *reinterpret_cast<uint4 *>(to) = vector;
-            } else {
-#pragma unroll
-                for (int e = 0; e < VECTOR; ++e)
-                    if (!(bits >> e & 1)) to[e] = reinterpret_cast<const Stored *>(&vector)[e];
-            }
+            if (bits == 0) *reinterpret_cast<uint4 *>(to) = *vector; // a copy, which stays one store of 16 bytes
+            else store_rest(to, *vector, bits);
         }
     } else if (block.lane < count) {
         for (unsigned row = 0; row < rows; ++row)

@@ -1,23 +1,16 @@
 // The adapter's backward: the modules of a group, and the products dz = Gs (kappa B) and dB = Gs^T z on tensor cores. The
 // operands are those of lowrank_grad.cu.
 #pragma once
-#include "common/terms.cuh"
+#include "common/module.cuh"
 
-enum Gate { INNER, RMS_INNER, LINEAR, LINEAR_SOFTMAX, STATIC };
-
-// One module of a group: its operands, with rows ld_name apart, its scale, its dropout and its part of the scratch. The target
-// is G where it `scatters`.
-struct Module {
-    const Stored *g, *x, *h;
-    const float *b, *gate, *a;
-    const unsigned *skeleton;
+// One module of a group: its operands, and its part of the scratch. The target is G where it `scatters`.
+struct Module : Adapter {
+    const Stored *g, *x;
+    const float *a;
     Stored *target, *h_gate;
     float *grad_b, *grad_gate;
     float *z, *dz, *b_sums, *gate_sums, *dl; // z is the forward's where all modules of the group have it
-    Index ld_g, ld_x, ld_h, ld_b, ld_gate, ld_a, ld_target, ld_h_gate, ld_grad_b, ld_grad_gate, ld_z;
-    Index seed, offset;
-    unsigned drops, threshold; // as in the forward
-    float kept, scale;
+    Index ld_g, ld_x, ld_a, ld_target, ld_h_gate, ld_grad_b, ld_grad_gate, ld_z;
     unsigned scatters, accumulates;
 };
 static_assert(sizeof(Module) == 256, "as in src/gpu/lowrank/backward/group.rs");
@@ -34,8 +27,6 @@ struct Shape {
     unsigned gate_rows, gate_cols, gate_segments, b_blocks; // of reduce
 };
 static_assert(sizeof(Shape) == 80, "as in src/gpu/lowrank/backward/group.rs");
-
-enum { MODULES = 8 }; // at most, in a group
 
 struct Group {
     Shape shape;

@@ -1,6 +1,13 @@
 // Instructions that CUDA C++ has no name for without its headers: one function each, and all inline PTX of the kernels.
 #pragma once
 
+// No instruction: the same value, which the compiler does not know. What follows from it is computed where it is used, again in
+// every pass of a loop, and takes no register in between.
+__device__ __forceinline__ unsigned opaque(unsigned x) {
+    asm volatile("" : "+r"(x));
+    return x;
+}
+
 // cvt.f32.f16: the exact value of an IEEE binary16.
 __device__ __forceinline__ float cvt_f32_f16(unsigned short bits) {
     float x;

@@ -1,15 +1,24 @@
-// Products of tiles, [BLOCK, K] · [BLOCK, K]ᵀ: rows by address, 64 columns a stage, through a ring in shared memory onto tensor
-// cores. A block has WARPS warps, each with 64 x 32 of the sums, in registers.
+// Products of tiles, [BLOCK_TOKENS, K] · [BLOCK_COLUMNS, K]ᵀ: rows by address, 64 columns a stage, through a ring in shared
+// memory onto tensor cores. A block has WARPS warps, each with WARP_TOKENS x WARP_COLUMNS of the sums, in registers. A sum's
+// terms and their order are the same in every tile.
 #pragma once
 #include "common/smem.cuh"
 #include "common/terms.cuh"
 
-enum { THREADS = WARP * WARPS, WARP_ROWS = 64, WARP_COLUMNS = 32, WARPS_ACROSS = BLOCK / WARP_COLUMNS };
-enum { TILES_DOWN = WARP_ROWS / 16, TILES_ACROSS = WARP_COLUMNS / 8, STEPS = ROW_ELEMENTS / 16 };
-enum { OPERAND = BLOCK * ROW_VECTORS, STAGE = 2 * OPERAND }; // vectors of 16 bytes
-static_assert(BLOCK / WARP_ROWS * WARPS_ACROSS == WARPS, "a warp for every part of the tile");
-static_assert(OPERAND % THREADS == 0, "every thread copies as many vectors");
-static_assert(2 * BLOCK == THREADS, "a thread finds the address of one row");
+enum { THREADS = WARP * WARPS, WARPS_ACROSS = BLOCK_COLUMNS / WARP_COLUMNS };
+enum { TILES_DOWN = WARP_TOKENS / 16, TILES_ACROSS = WARP_COLUMNS / 8, STEPS = ROW_ELEMENTS / 16 };
+enum { ROWS = BLOCK_TOKENS + BLOCK_COLUMNS }; // of both operands
+enum { OPERAND = BLOCK_TOKENS * ROW_VECTORS, STAGE = ROWS * ROW_VECTORS }; // vectors of 16 bytes
+static_assert(BLOCK_TOKENS / WARP_TOKENS * WARPS_ACROSS == WARPS, "a warp for every part of the tile");
+static_assert(WARP_TOKENS % 16 == 0 && WARP_COLUMNS % 16 == 0, "a warp's part is whole fragments");
+static_assert(OPERAND % THREADS == 0 && STAGE % THREADS == 0, "every thread copies as many vectors");
+static_assert(BLOCK_COLUMNS % ROW_ELEMENTS == 0, "the swizzle of a tile that is stored stays in its row");
+
+// Waits until a word is not zero.
+__device__ __forceinline__ void wait_for(const unsigned *at) {
+    while (ld_acquire(at) == 0) {
+    }
+}
 
 typedef float Sums[TILES_DOWN][TILES_ACROSS][4];
 
@@ -21,7 +30,7 @@ struct Part {
     bool active;
 
     __device__ __forceinline__ Part(unsigned rows, unsigned columns) {
-        down = threadIdx.y / WARPS_ACROSS * WARP_ROWS;
+        down = threadIdx.y / WARPS_ACROSS * WARP_TOKENS;
         across = threadIdx.y % WARPS_ACROSS * WARP_COLUMNS;
         active = down < rows && across < columns;
     }
@@ -36,11 +45,12 @@ __device__ __forceinline__ uint4 gather_vector(const Stored *row, Index at, Inde
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Columns start .. start + 64 of the rows of an operand, past the registers where a row starts on 16 bytes; rows that are not
+// Columns start .. start + 64 of COUNT rows of an operand, past the registers where a row starts on 16 bytes; rows that are not
 // there are zero.
+template <int COUNT>
 __device__ __forceinline__ void copy_rows(uint4 *tile, const Stored *const *sources, Index start, Index cols) {
 #pragma unroll
-    for (int pass = 0; pass < OPERAND / THREADS; ++pass) {
+    for (int pass = 0; pass < COUNT * ROW_VECTORS / THREADS; ++pass) {
         unsigned i = thread_of_block() + pass * THREADS, row = i / ROW_VECTORS, v = i % ROW_VECTORS;
         const Stored *source = sources[row];
         uint4 *to = swizzled(tile, row, v);
@@ -69,28 +79,27 @@ __device__ __forceinline__ void load_columns(uint4 (&columns)[TILES_ACROSS / 2],
             ldmatrix_x4(swizzled(b, 16 * n + threadIdx.x % 8 + threadIdx.x / 16 * 8, 2 * step + threadIdx.x / 8 % 2));
 }
 
-// Their product, of elements of KIND.
+// Their product, of elements of KIND, for those 8 columns at a time whose bit is set.
 template <typename KIND>
-__device__ __forceinline__ void multiply(Sums &sums, const uint4 (&rows)[TILES_DOWN], const uint4 (&columns)[TILES_ACROSS / 2]) {
+__device__ __forceinline__ void multiply(Sums &sums, const uint4 (&rows)[TILES_DOWN], const uint4 (&columns)[TILES_ACROSS / 2],
+                                         unsigned which = ~0u) {
 #pragma unroll
-    for (int m = 0; m < TILES_DOWN; ++m)
+    for (int n = 0; n < TILES_ACROSS; ++n) {
+        if (!(which >> n & 1)) continue;
+        const uint4 &pair = columns[n / 2];
 #pragma unroll
-        for (int n = 0; n < TILES_ACROSS; ++n) {
-            const uint4 &pair = columns[n / 2];
-            KIND::mma(sums[m][n], rows[m], n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y);
-        }
+        for (int m = 0; m < TILES_DOWN; ++m) KIND::mma(sums[m][n], rows[m], n % 2 ? pair.z : pair.x, n % 2 ? pair.w : pair.y);
+    }
 }
 
-// Adds the products of the rows at `sources` [2, BLOCK] along all `cols` columns. Leaves no copy under way; other threads
+// Adds the products of the rows at `sources` [ROWS], tokens first, along all `cols` columns. Leaves no copy under way; other threads
 // may still read the ring.
 __device__ __forceinline__ void multiply_rows(Sums &sums, uint4 *ring, const Stored *const *sources, Index cols,
                                               const Part &part) {
     unsigned stages = (unsigned)((cols + ROW_ELEMENTS - 1) / ROW_ELEMENTS);
     auto copy = [&](unsigned stage) {
         if (stage < stages) {
-            uint4 *to = ring + stage % STAGES * STAGE;
-            copy_rows(to, sources, (Index)stage * ROW_ELEMENTS, cols);
-            copy_rows(to + OPERAND, sources + BLOCK, (Index)stage * ROW_ELEMENTS, cols);
+            copy_rows<ROWS>(ring + stage % STAGES * STAGE, sources, (Index)stage * ROW_ELEMENTS, cols);
         }
         cp_async_commit(); // perhaps of nothing, so that stages and groups of copies are in step
     };
@@ -119,7 +128,7 @@ __device__ __forceinline__ void multiply_rows(Sums &sums, uint4 *ring, const Sto
 // whole sectors are written. No thread reads the ring any more.
 __device__ __forceinline__ void store_tile(const Sums &sums, uint4 *ring, Stored *to, Index ld, unsigned rows, unsigned columns,
                                            const Stored *bias, const Part &part) {
-    enum { ACROSS = BLOCK / VECTOR };
+    enum { ACROSS = BLOCK_COLUMNS / VECTOR };
     unsigned g = threadIdx.x / 4, q = threadIdx.x % 4;
     auto place = [&](unsigned row, unsigned v) { return ring + row * ACROSS + (v ^ row % 8); };
 #pragma unroll

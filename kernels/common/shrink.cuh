@@ -1,25 +1,17 @@
 // The adapter's forward up to z, which the block keeps in shared memory as bfloat16 terms: the modules of a group, tables, X
 // gathered or given, gate, premix. The operands are those of lowrank.cu.
 #pragma once
-#include "common/philox.cuh"
-#include "common/terms.cuh"
+#include "common/module.cuh"
 
-enum Gate { INNER, RMS_INNER, LINEAR, LINEAR_SOFTMAX, STATIC };
 enum Bias { NO_BIAS, INCLUDED, SEPARATE };
 
-// One module of a group: its operands by address, with rows ld_name apart, its scale and its dropout. In place, y0 is y. Where
-// `given` is there, X is read from it, as it is, instead of being gathered. x, a and z are saved where they have a place.
-struct Module {
-    const Stored *y0, *h;
-    const unsigned *skeleton;
-    const float *b, *gate;
-    const Stored *bias, *given;
+// One module of a group. In place, y0 is y. Where `given` is there, X is read from it, as it is, instead of being gathered.
+// x, a and z are saved where they have a place.
+struct Module : Adapter {
+    const Stored *y0, *bias, *given;
     Stored *y, *x;
     float *a, *z;
-    Index ld_y0, ld_h, ld_b, ld_gate, ld_given, ld_y, ld_x, ld_a, ld_z;
-    Index seed, offset;
-    unsigned drops, threshold; // an entry of X is dropped where its word is below the threshold,
-    float kept, scale;         // and multiplied by `kept` elsewhere
+    Index ld_y0, ld_given, ld_y, ld_x, ld_a, ld_z;
 };
 static_assert(sizeof(Module) == 192, "as in src/gpu/lowrank/group.rs");
 
@@ -33,8 +25,6 @@ struct Shape {
     unsigned places, gates, partials, stash, mask, terms, tile; // where the parts of shared memory start, in bytes
 };
 static_assert(sizeof(Shape) == 88, "as in src/gpu/lowrank/group.rs");
-
-enum { MODULES = 8 }; // at most, in a group
 
 struct Group {
     Shape shape;
@@ -129,13 +119,6 @@ __device__ __forceinline__ void project(const Module &module, const Block &block
     }
 }
 
-// Four bits for every four entries of a token's row of X: set where the entry is kept.
-__device__ __forceinline__ void draw_mask(Index token, unsigned char *mask, const Block &block, const Module &module) {
-    token += module.offset;
-    for (unsigned i = block.lane; i < (block.width + 3) / 4; i += WARP)
-        mask[i] = kept_columns(token, i, module.seed, module.threshold);
-}
-
 // Gate values of a token, whose X is x, into a [k]. All lanes of the warp see them.
 __device__ __forceinline__ void weigh(const Stored *x, const float *gate, float *a, unsigned t, const Block &block,
                                       const Shape &shape) {
@@ -194,7 +177,7 @@ __device__ __forceinline__ void premix(const Stored *x, const float *a, const un
         for (unsigned i = 0; i < shape.components; ++i) {
             unsigned c = i * shape.rank + j;
             float value = Elem::widen(x[c]);
-            if (module.drops) value *= mask[c / 4] >> c % 4 & 1 ? module.kept : 0.0f;
+            if (module.drops) value *= factor(mask, c, module);
             z = fmaf(a[i], value, z);
         }
         if (saved) saved[j] = z;
@@ -240,7 +223,7 @@ __device__ __forceinline__ void shrink(const Module &module, const Block &block,
     for (unsigned t = block.warp; t < block.count; t += WARPS) {
         Index token = block.first + t;
         fetch(x, t, module, block, shape);
-        if (module.drops) draw_mask(token, mask, block, module);
+        if (module.drops) draw_mask(mask, token, block.width, module);
         __syncwarp(); // X and the mask are written before other lanes read them
         weigh(x, module.gate, a, t, block, shape);
         if (module.a)

@@ -14,7 +14,10 @@ mod kernels;
 mod merge;
 mod modules;
 mod output;
+mod report;
 mod text;
+#[cfg(feature = "kernels")]
+mod tune;
 mod verify;
 
 use args::{Args, Command};
@@ -63,6 +66,16 @@ mod kernels {
     }
 }
 
+/// The command in a build that has no kernels to tune.
+#[cfg(not(feature = "kernels"))]
+mod tune {
+    use super::{Failure, Result, args::Tune};
+
+    pub fn run(_: &Tune) -> Result<()> {
+        Err(Failure::command("this build has no kernels; build it with `--features cli,kernels`"))
+    }
+}
+
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let result = match &Args::parse().command {
@@ -74,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Tune(args) => tune::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,5 @@
 //! A layer with its components on the CPU: the layer's product in f32, rounded to the element type, then the adapter in place.
+//! The input gradient is one sum in f32, of both products and what is added, rounded once.
 
 use super::gemm::{Factor, gemm};
 use super::lowrank;
@@ -6,7 +7,7 @@ use crate::elem::Elem;
 use crate::error::Result;
 use crate::lowrank::{Output, SavedMut};
 use crate::mat::{MatMut, MatRef, zeroed};
-use crate::shared_gemm::{Desc, Operands};
+use crate::shared_gemm::{Addend, Desc, GradOperands, Operands};
 use rayon::prelude::*;
 
 /// Tokens of a job; fixed, so that no result depends on the number of threads.
@@ -33,6 +34,52 @@ pub(crate) fn run<T: Elem>(
     let Some(parameters) = adapter else { return Ok(()) };
     let operands = lowrank::Operands { h, w, bias: bias.unwrap_or(&[]), dropout };
     lowrank::forward(desc.adapter(), &parameters, operands, Output::InPlace(y), saved)
+}
+
+/// Computes `dH`; all shapes have been checked.
+pub(crate) fn input_gradient<T: Elem>(operands: &GradOperands<'_, T>, dh: MatMut<'_, T>) -> Result<()> {
+    let GradOperands { g, w, adapter, add } = *operands;
+    let w_wide = widened(w)?;
+    let w_wide = MatRef::new(&w_wide, w.rows(), w.cols())?;
+    let chosen = adapter.map(|adapter| chosen_rows(w_wide, adapter.skeleton)).transpose()?;
+    let blocks: Vec<_> = dh.par_row_blocks(TOKENS).enumerate().collect();
+    blocks.into_par_iter().try_for_each(|(block, mut dh)| {
+        let (first, tokens, cols) = (block * TOKENS, dh.rows(), w.cols());
+        let of_block = first..first + tokens;
+        let mut sums = zeroed("gradient", tokens.saturating_mul(cols))?;
+        add_product(g.row_range(of_block.clone()), w_wide, &mut sums)?;
+        if let (Some(adapter), Some(chosen)) = (adapter, &chosen) {
+            let chosen = MatRef::new(chosen, adapter.skeleton.len(), cols)?;
+            add_product(adapter.dx.row_range(of_block), chosen, &mut sums)?;
+        }
+        for (t, sums) in sums.chunks_exact_mut(cols).enumerate() {
+            let more = match add {
+                Addend::None => &[][..],
+                Addend::Matrix(add) => add.row(first + t),
+                Addend::InPlace => dh.row(t),
+            };
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more.to_f32());
+            T::narrow(sums, dh.row_mut(t));
+        }
+        Ok(())
+    })
+}
+
+/// Rows of a matrix by number.
+fn chosen_rows(w: MatRef<'_, f32>, skeleton: &[u32]) -> Result<Vec<f32>> {
+    let mut chosen = zeroed("chosen rows in f32", skeleton.len().saturating_mul(w.cols()))?;
+    for (&row, to) in skeleton.iter().zip(chosen.chunks_exact_mut(w.cols())) {
+        to.copy_from_slice(w.row(row as usize));
+    }
+    Ok(chosen)
+}
+
+/// Adds `A B` to sums without padding.
+fn add_product<T: Elem>(a: MatRef<'_, T>, b: MatRef<'_, f32>, sums: &mut [f32]) -> Result<()> {
+    let a_wide = widened(a)?;
+    let a_wide = Factor::Plain(MatRef::new(&a_wide, a.rows(), a.cols())?);
+    gemm(1.0f32, a_wide, Factor::Plain(b), true, MatMut::new(sums, a.rows(), b.cols())?);
+    Ok(())
 }
 
 /// The elements of a matrix without padding, as f32.

@@ -12,6 +12,7 @@ pub mod cuda;
 pub(crate) mod image;
 pub(crate) mod interp;
 pub(crate) mod lowrank;
+pub mod model;
 pub(crate) mod norms;
 pub(crate) mod occupancy;
 pub(crate) mod ptx_version;
@@ -19,6 +20,7 @@ pub(crate) mod qr;
 pub(crate) mod resources;
 pub(crate) mod rows;
 pub(crate) mod shared_gemm;
+pub(crate) mod tunable;
 #[allow(dead_code)] // the build script uses the rest of the table
 pub(crate) mod variants;
 #[cfg(feature = "vm")]
@@ -27,7 +29,7 @@ pub mod vm;
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
-use variants::{Element, Entry, Family, VARIANTS, Variant};
+use variants::{Element, Entry, Family};
 
 mod sealed {
     /// Implemented where the seam is: a device from elsewhere could not keep its promises.
@@ -36,6 +38,8 @@ mod sealed {
     impl Sealed for super::cuda::Cuda {}
     #[cfg(feature = "vm")]
     impl Sealed for super::vm::Vm {}
+    #[cfg(test)]
+    impl Sealed for crate::tune::tests::fake::Fake {}
 }
 
 /// A device that runs compiled kernels. One queue: what is launched first is done first.
@@ -108,6 +112,41 @@ pub(crate) trait Gpu: sealed::Sealed {
 
     /// Bytes of shared memory that a block can have.
     fn shared_limit(&self) -> u32;
+
+    /// What the device can do, for the cost model.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn card(&self) -> Result<model::Card>;
+
+    /// Which device a measurement is of.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn identity(&self) -> Result<Identity>;
+
+    /// Seconds that the launches of `run` take on the device, one after another; waits for them. On the virtual machine, what
+    /// the model says of their counters.
+    ///
+    /// # Errors
+    /// What `run` says; [`Error::Device`].
+    fn seconds(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<f64>;
+
+    /// Whether what is queued goes into a graph instead of running.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    fn capturing(&self) -> Result<bool>;
+}
+
+/// A device as keys of measurements name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// Its name.
+    pub device: String,
+    pub multiprocessors: u32,
+    /// The driver, and what else of the machine changes times.
+    pub driver: String,
 }
 
 /// Where buffers lie and in which order they are used, see [`Gpu::place`].
@@ -139,14 +178,27 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     /// The entry point of the variant for an element (`None` where the family has none): an image for another element would
-    /// read out of bounds.
+    /// read out of bounds. Of a family with several tiles, the first.
     ///
     /// # Errors
     /// [`Error::Kernel`] where the table has none.
     pub fn of(op: &'static str, family: Family, dtype: Option<Dtype>, entry: &'static Entry) -> Result<Self> {
+        Self::of_tile(op, family, dtype, 0, entry)
+    }
+
+    /// The same for one of the family's tiles, in the order of its rows.
+    ///
+    /// # Errors
+    /// As [`Kernel::of`].
+    pub fn of_tile(
+        op: &'static str,
+        family: Family,
+        dtype: Option<Dtype>,
+        tile: usize,
+        entry: &'static Entry,
+    ) -> Result<Self> {
         let element = dtype.map(Element::from);
-        let fits = |variant: &Variant| variant.family == family && variant.element == element;
-        match VARIANTS.iter().position(fits) {
+        match variants::rows(family, element).nth(tile) {
             Some(variant) if family.entries().contains(entry) => Ok(Self { op, variant, entry }),
             _ => Err(Self::error(op, entry, format!("not compiled for {}", element.map_or("this", Element::name)))),
         }
@@ -195,7 +247,7 @@ pub(crate) fn blocks(op: &'static str, count: usize) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use variants::HEADERS;
+    use variants::{HEADERS, VARIANTS};
 
     #[test]
     fn every_family_has_a_variant_for_every_element() {
@@ -207,7 +259,10 @@ mod tests {
             for &family in &families {
                 for entry in family.entries() {
                     let kernel = Kernel::of("test", family, Some(dtype), entry);
-                    if matches!((family, dtype), (Family::QrGram | Family::SharedGemm, Dtype::F32)) {
+                    if matches!(
+                        (family, dtype),
+                        (Family::QrGram | Family::SharedGemm | Family::SharedGemmGrad, Dtype::F32)
+                    ) {
                         assert!(kernel.unwrap_err().to_string().contains("not compiled for f32"));
                         continue;
                     }
@@ -217,6 +272,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Images are files by their names, and rows are found by family, element and tile.
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_is_found() {
+        let names: std::collections::HashSet<String> = VARIANTS.iter().map(variants::Variant::name).collect();
+        assert_eq!(names.len(), VARIANTS.len());
+        assert!(names.contains("norms.bf16.sm_80") && names.contains("shared_gemm.64x128.f16.sm_80"), "{names:?}");
+        for (index, variant) in VARIANTS.iter().enumerate() {
+            let rows = variants::rows(variant.family, variant.element);
+            assert!(rows.contains(&index), "{}", variant.name());
+            let same = |other: &&variants::Variant| (other.family, other.element) == (variant.family, variant.element);
+            assert_eq!(rows.len(), VARIANTS.iter().filter(same).count(), "{}", variant.name());
+        }
+        let gemm = &variants::shared_gemm::GEMM;
+        for (tile, name) in ["128x128", "64x128", "64x64", "128x256"].into_iter().enumerate() {
+            let kernel = Kernel::of_tile("test", Family::SharedGemm, Some(Dtype::BF16), tile, gemm).unwrap();
+            assert_eq!(VARIANTS[kernel.variant].name(), format!("shared_gemm.{name}.bf16.sm_80"));
+        }
+        let none = Kernel::of_tile("test", Family::SharedGemm, Some(Dtype::BF16), 4, gemm).unwrap_err().to_string();
+        assert!(none.contains("not compiled for bf16"), "{none}");
     }
 
     #[test]

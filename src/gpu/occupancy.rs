@@ -3,6 +3,10 @@
 //! The rules are those of NVIDIA's occupancy calculator: registers are given out a warp at a time, in units, from the
 //! quarter of the multiprocessor that runs the warp; shared memory in units, with some for the system.
 
+use super::resources::resources;
+use super::{Kernel, image};
+use crate::error::{Error, Result};
+
 /// What a multiprocessor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Multiprocessor {
@@ -64,6 +68,23 @@ pub enum Limit {
     Registers,
     /// Shared memory.
     Shared,
+}
+
+impl Need {
+    /// A block of a kernel with so many bytes of dynamic shared memory. Registers are those of the image's architecture.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where there is no image, [`Error::Kernel`] where the assembler's log says nothing of the kernel.
+    pub fn of(kernel: &Kernel, shared: u32) -> Result<Self> {
+        let made = image::image(kernel.variant).map_err(|reason| Error::unsupported(kernel.op, reason))?;
+        let defect =
+            |reason| Error::Kernel { op: kernel.op, kernel: kernel.entry.name.to_owned(), findings: vec![reason] };
+        let logged = resources(&made.log).map_err(defect)?;
+        let logged = logged.into_iter().find(|logged| logged.name == kernel.entry.name);
+        let logged = logged.ok_or_else(|| defect("not in the assembler's log".to_owned()))?;
+        let [x, y] = kernel.entry.block;
+        Ok(Self { threads: x * y, registers: logged.registers, shared: logged.shared.saturating_add(shared) })
+    }
 }
 
 impl Multiprocessor {

@@ -1,11 +1,19 @@
 //! The virtual machine as a device: kernels run on the CPU by `ptx-vm`, checked as by a sanitizer and counted as by a
 //! profiler. For tests and for counting; it is slower than the CPU backend by orders of magnitude.
 
+mod launched;
+#[cfg(test)]
+mod tests;
+
+pub use launched::Launched;
+
+use super::model::Card;
+use super::occupancy::Need;
 use super::variants::VARIANTS;
-use super::{Gpu, Grid, Kernel, Place, image};
+use super::{Gpu, Grid, Identity, Kernel, Place, image};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
-use ptx_vm::{Accumulation, Arg, Checks, Counters, Launch, LaunchError, Memory, MemoryError, Module, Schedule};
+use ptx_vm::{Accumulation, Arg, Checks, Launch, LaunchError, Memory, MemoryError, Module, Schedule};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +24,9 @@ pub struct Settings {
     pub checks: Checks,
     /// Draws the order of lanes, warps and blocks from this seed; without one they take turns.
     pub seed: Option<u64>,
-    /// Blocks alive at a time.
+    /// Blocks alive at a time; 0 stands for as many as the [model's card](Vm::on_card) holds of a kernel. Kernels whose blocks
+    /// fetch work until there is none, or wait for each other, launch as many, so that the model of such a launch is that of the
+    /// card only with 0.
     pub resident: u32,
 }
 
@@ -25,20 +35,6 @@ impl Default for Settings {
         Self { checks: Checks::ALL, seed: None, resident: 4 }
     }
 }
-
-/// What a launch cost.
-#[derive(Clone, Debug)]
-pub struct Launched {
-    /// The kernel's name.
-    pub kernel: &'static str,
-    /// The variant that was compiled for, such as `norms.bf16.sm_80`.
-    pub variant: String,
-    /// Everything counted; buffers go by the names of the operands.
-    pub counters: Counters,
-}
-
-/// Bytes of shared memory that a block can have on an sm_90.
-const MAX_SHARED: u32 = 227 << 10;
 
 /// Launches that [`Vm::take_launches`] can still tell.
 const KEPT: usize = 64;
@@ -50,6 +46,10 @@ struct State {
     modules: HashMap<usize, Module>,
     launches: Vec<Launched>,
     used: Used,
+    /// What the model says of every launch since somebody asked for the time; why, where it says nothing.
+    clock: Vec<std::result::Result<f64, String>>,
+    /// How many ask.
+    asking: usize,
 }
 
 /// What a [`Vm`] was asked for, beside launches. A step of an operation whose operands lie on the device asks for nothing.
@@ -63,11 +63,13 @@ pub struct Used {
     pub reads: u64,
 }
 
-/// A virtual machine. Copies are handles of the same one; two are equal if they run launches the same way.
+/// A virtual machine. Copies are handles of the same one; two are equal if they run launches the same way, on a model of the
+/// same card.
 #[derive(Clone, Debug)]
 pub struct Vm {
     settings: Settings,
     accumulation: Accumulation,
+    card: Arc<Card>,
     state: Arc<Mutex<State>>,
 }
 
@@ -79,7 +81,9 @@ impl Default for Vm {
 
 impl PartialEq for Vm {
     fn eq(&self, other: &Self) -> bool {
-        (&self.settings, self.accumulation) == (&other.settings, other.accumulation)
+        // A card may be what its owner made of it, NaN and all; a handle is equal to itself all the same.
+        let same_card = Arc::ptr_eq(&self.card, &other.card) || self.card == other.card;
+        same_card && (&self.settings, self.accumulation) == (&other.settings, other.accumulation)
     }
 }
 
@@ -88,9 +92,17 @@ impl Eq for Vm {}
 impl Vm {
     /// A machine of its own.
     pub fn new(settings: Settings) -> Self {
-        let state =
-            State { memory: Memory::new(), modules: HashMap::new(), launches: Vec::new(), used: Used::default() };
-        Self { settings, accumulation: Accumulation::default(), state: Arc::new(Mutex::new(state)) }
+        let (modules, launches, clock) = (HashMap::new(), Vec::new(), Vec::new());
+        let state = State { memory: Memory::new(), modules, launches, used: Used::default(), clock, asking: 0 };
+        let (accumulation, card) = (Accumulation::default(), Arc::new(Card::h100()));
+        Self { settings, accumulation, card, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The same machine, as a model of another card than an H100: it says how long launches should take, and how much shared
+    /// memory a block can have.
+    #[must_use]
+    pub fn on_card(self, card: Card) -> Self {
+        Self { card: Arc::new(card), ..self }
     }
 
     /// The same machine, with tensor cores that accumulate so.
@@ -210,19 +222,77 @@ impl Gpu for Vm {
             checks: self.settings.checks,
             schedule: if self.settings.seed.is_some() { Schedule::Random } else { Schedule::InOrder },
             seed: self.settings.seed.unwrap_or_default(),
-            resident: self.settings.resident,
+            resident: self.resident(kernel, grid.shared)?,
             accumulation: self.accumulation,
             ..Launch::default()
         };
         self.run(kernel, &launch)
     }
 
-    fn resident(&self, _: &Kernel, _: u32) -> Result<u32> {
-        Ok(self.settings.resident.max(1))
+    fn resident(&self, kernel: &Kernel, shared: u32) -> Result<u32> {
+        if self.settings.resident > 0 {
+            return Ok(self.settings.resident);
+        }
+        let (blocks, _) = self.card.multiprocessor.blocks(Need::of(kernel, shared)?);
+        Ok(blocks.saturating_mul(self.card.multiprocessors).max(1))
     }
 
     fn shared_limit(&self) -> u32 {
-        MAX_SHARED
+        self.card.multiprocessor.block_shared
+    }
+
+    fn card(&self) -> Result<Card> {
+        Ok(Card::clone(&self.card))
+    }
+
+    fn identity(&self) -> Result<Identity> {
+        Ok(Identity {
+            device: format!("vm, a model of {}", self.card.name),
+            multiprocessors: self.card.multiprocessors,
+            driver: format!("idlora {}", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    fn seconds(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        self.card.check()?;
+        let asked = Asked::new(self);
+        run()?;
+        let seconds = asked.launches().into_iter().sum::<std::result::Result<f64, String>>();
+        seconds.map_err(refused)
+    }
+
+    fn capturing(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Somebody who asked for the time, until dropped.
+struct Asked<'a> {
+    vm: &'a Vm,
+    /// Launches before.
+    from: usize,
+}
+
+impl<'a> Asked<'a> {
+    fn new(vm: &'a Vm) -> Self {
+        let mut state = vm.state();
+        state.asking += 1;
+        Self { vm, from: state.clock.len() }
+    }
+
+    /// What the model says of every launch since.
+    fn launches(&self) -> Vec<std::result::Result<f64, String>> {
+        self.vm.state().clock[self.from..].to_vec()
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut state = self.vm.state();
+        state.asking -= 1;
+        if state.asking == 0 {
+            state.clock.clear();
+        }
     }
 }
 
@@ -231,7 +301,7 @@ impl Vm {
         let failed = |findings| Error::Kernel { op: kernel.op, kernel: kernel.entry.name.to_owned(), findings };
         let not_run = |error: LaunchError| failed(vec![error.to_string()]);
         let mut state = self.state();
-        let State { memory, modules, launches, .. } = &mut *state;
+        let State { memory, modules, launches, clock, asking, .. } = &mut *state;
         let module = match modules.entry(kernel.variant) {
             std::collections::hash_map::Entry::Occupied(loaded) => loaded.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -244,8 +314,12 @@ impl Vm {
         if launches.len() == KEPT {
             launches.remove(0);
         }
-        let variant = VARIANTS[kernel.variant].name();
-        launches.push(Launched { kernel: kernel.entry.name, variant, counters: outcome.counters });
+        let launched = Launched::new(kernel, launch, outcome.counters);
+        if *asking > 0 {
+            let modelled = launched.modelled(&self.card).map_err(|error| error.to_string());
+            clock.push(modelled.map(|modelled| modelled.seconds));
+        }
+        launches.push(launched);
         let mut findings: Vec<String> = outcome.findings.iter().map(ToString::to_string).collect();
         if !outcome.completed && findings.is_empty() {
             findings.push("did not run to its end".to_owned());
@@ -260,65 +334,4 @@ fn refused(reason: String) -> Error {
 
 fn length(op: &'static str, operand: &'static str, expected: usize, found: usize) -> Error {
     Error::shape(op, operand, format!("{expected} bytes"), format!("{found} bytes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::elem::Dtype;
-    use crate::gpu::variants::{Family, norms};
-
-    /// A machine, or `None`, said aloud, where there is no compiler and none is required.
-    fn machine() -> Option<Vm> {
-        let vm = Vm::default();
-        match vm.probe() {
-            Ok(()) => Some(vm),
-            Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-            Err(error) => {
-                println!("skipped: {error}");
-                None
-            }
-        }
-    }
-
-    #[test]
-    fn buffers_return_what_was_uploaded_and_are_freed() {
-        let vm = Vm::default();
-        let buffer = vm.upload("test", "data", &[1.5f32, 2.5]).unwrap();
-        let mut found = [0.0f32; 2];
-        vm.download("test", &buffer, &mut found).unwrap();
-        assert_eq!(found, [1.5, 2.5]);
-        let message = vm.download("test", &buffer, &mut [0.0f32; 3]).unwrap_err().to_string();
-        assert_eq!(message, "test: `download` has 12 bytes, expected 8 bytes");
-        let handle = buffer.handle;
-        drop(buffer);
-        assert!(vm.state().memory.download(&handle).is_err(), "freed");
-        assert!(matches!(
-            vm.allocate::<f32>("test", "huge", usize::MAX).unwrap_err(),
-            Error::OutOfMemory { op: "test", what: "huge", bytes: usize::MAX }
-        ));
-    }
-
-    /// A workspace that is too small, and a buffer that nobody initialised.
-    #[test]
-    fn a_finding_is_an_error_that_names_operation_kernel_and_line() {
-        let Some(vm) = machine() else { return };
-        let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &norms::ROWS).unwrap();
-        let scalars: Vec<u8> = [2u64, 3, 3].iter().flat_map(|x| x.to_le_bytes()).collect();
-        let w = vm.upload("norms", "w", &[1.0f32; 6]).unwrap();
-        let mut offender = vm.upload("norms", "offender", &[u64::MAX]).unwrap();
-        let mut norms = vm.allocate::<f32>("norms", "norms", 1).unwrap();
-        let error = vm.launch(&kernel, 1.into(), &[&w], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
-        let message = error.to_string();
-        assert!(message.starts_with("norms: kernel `norm_rows`: GlobalOutOfBounds"), "{message}");
-        assert!(message.contains("kernels/norms.cu:"), "{message}");
-
-        let unwritten = vm.allocate::<f32>("norms", "w", 6).unwrap();
-        let mut norms = vm.allocate::<f32>("norms", "norms", 2).unwrap();
-        let error =
-            vm.launch(&kernel, 1.into(), &[&unwritten], &mut [&mut norms, &mut offender], &scalars).unwrap_err();
-        assert!(error.to_string().contains("Uninitialised"), "{error}");
-        assert_eq!(vm.take_launches().len(), 2);
-        assert!(vm.take_launches().is_empty());
-    }
 }

@@ -41,7 +41,7 @@ pub(crate) fn parameters(op: &'static str, desc: &Desc, parameters: &Parameters<
 }
 
 /// The chosen rows.
-pub(super) fn skeleton(op: &'static str, desc: &Desc, skeleton: &[u32]) -> Result<()> {
+pub(crate) fn skeleton(op: &'static str, desc: &Desc, skeleton: &[u32]) -> Result<()> {
     let Desc { rows, rank, components, .. } = *desc;
     check_len(op, "skeleton", components * rank, skeleton.len())?;
     if let Some((place, &row)) = skeleton.iter().enumerate().find(|&(_, &row)| row as usize >= rows) {

@@ -42,8 +42,11 @@
 
 pub(crate) mod check;
 pub(crate) mod factors;
+mod gate;
 #[cfg(any(feature = "cuda", feature = "vm"))]
 pub mod resident;
+#[cfg(feature = "kernels")]
+mod tune;
 
 pub(crate) use factors::Factors;
 
@@ -52,6 +55,7 @@ use crate::device::{Device, on_device};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::mat::{Mat, MatMut, MatRef};
+pub use gate::Gate;
 
 pub(crate) const FORWARD: &str = "lowrank forward";
 pub(crate) const BACKWARD: &str = "lowrank backward";
@@ -60,39 +64,6 @@ pub(crate) const UNMERGE: &str = "lowrank unmerge";
 
 /// ε of the rms-inner gate.
 pub(crate) const RMS_EPSILON: f64 = 1e-6;
-
-/// How the `k` components are weighted for a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gate {
-    /// `⟨T, x_i⟩` with a trained `T ∈ R^r` (the paper's text). Quadratic in h.
-    Inner,
-    /// `⟨T, x_i / rms(x_i)⟩`, `rms(x) = √(mean(x²) + 1e-6)`.
-    RmsInner,
-    /// `(W_g h)_i` with a trained `W_g [k, n]`.
-    Linear,
-    /// `softmax(W_g h)_i` (what the paper's tables count).
-    #[default]
-    LinearSoftmax,
-    /// A trained constant per component; the only gate that can be merged.
-    Static,
-}
-
-impl Gate {
-    /// Shape of the gate's parameters: `[1, r]` for the inner gates, `[k, n]` for the linear ones, `[1, k]` for static.
-    pub const fn parameter_shape(self, rank: usize, components: usize, cols: usize) -> (usize, usize) {
-        match self {
-            Self::Inner | Self::RmsInner => (1, rank),
-            Self::Linear | Self::LinearSoftmax => (components, cols),
-            Self::Static => (1, components),
-        }
-    }
-
-    /// Whether the gate reads the layer's input `H`.
-    pub const fn reads_input(self) -> bool {
-        matches!(self, Self::Linear | Self::LinearSoftmax)
-    }
-}
 
 /// Where `X` comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -280,6 +251,10 @@ pub struct Gradients<'a, T> {
 pub struct Plan {
     device: Device,
     desc: Desc,
+    /// What was chosen by [`Plan::tune`].
+    #[cfg(feature = "kernels")]
+    #[cfg_attr(not(any(feature = "cuda", feature = "vm")), allow(dead_code))]
+    chosen: crate::tune::Chosen,
 }
 
 impl Plan {
@@ -290,7 +265,12 @@ impl Plan {
     /// `k·r > m`.
     pub fn new(device: &Device, desc: Desc) -> Result<Self> {
         check::desc(FORWARD, &desc)?;
-        Ok(Self { device: device.clone(), desc })
+        Ok(Self {
+            device: device.clone(),
+            desc,
+            #[cfg(feature = "kernels")]
+            chosen: crate::tune::Chosen::default(),
+        })
     }
 
     /// The problem.
@@ -325,7 +305,7 @@ impl Plan {
         on_device!(
             &self.device,
             cpu => cpu::forward(self.desc, parameters, operands, output, saved),
-            gpu => crate::gpu::lowrank::forward(gpu, &self.desc, parameters, operands, output, saved)
+            gpu => crate::gpu::lowrank::forward(gpu, &self.desc, parameters, operands, output, saved, &self.chosen)
         )
     }
 

@@ -10,5 +10,8 @@ mod init;
 mod kernels;
 mod literal;
 mod merge;
+mod page;
 mod plot;
+mod report;
 mod support;
+mod tune;

@@ -14,7 +14,7 @@ pub struct Bounds {
 }
 
 /// `|a|·|b|` summed.
-fn absolute(a: &[f64], b: &[f64]) -> f64 {
+pub fn absolute(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
 }
 
@@ -57,20 +57,7 @@ pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
             let at = i * rank..(i + 1) * rank;
             *bound = SLACK * gate_bound(exact, t, a.row(t), i, &x.row(t)[at.clone()], &dx[at]);
         }
-        let da = bounds.a.row(t);
-        let dz: Vec<f64> = (0..rank)
-            .map(|j| {
-                let term = |i: usize| {
-                    let c = i * rank + j;
-                    let factor = exact.factors.as_ref().map_or(1.0, |d| d.row(t)[c]);
-                    let (size, x) = (a.row(t)[i].abs(), x.row(t)[c].abs());
-                    let reach = factor * (size + da[i]) * (x + dx[c]);
-                    // What the operands' errors change, and k + 2 roundings: two products, k sums.
-                    reach - factor * size * x + (components + 2) as f64 * U * reach
-                };
-                SLACK * (0..components).map(term).sum::<f64>()
-            })
-            .collect();
+        let dz = z_bounds(exact, t, [a.row(t), bounds.a.row(t), x.row(t), dx]);
         // Below the normal range each of the 2k roundings may lose half of the smallest subnormal.
         let lost = 2.0 * components as f64 * underflow::<f32>();
         bounds.z.row_mut(t).iter_mut().zip(&dz).for_each(|(bound, dz)| *bound = dz + lost);
@@ -87,6 +74,19 @@ pub fn forward_bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
         }
     }
     bounds
+}
+
+/// z of token `t`: what the operands' errors change, and k + 2 roundings, two products and k sums.
+pub fn z_bounds(exact: &Exact, t: usize, [a, da, x, dx]: [&[f64]; 4]) -> Vec<f64> {
+    let Desc { rank, components, .. } = exact.desc;
+    let term = |i: usize, j: usize| {
+        let c = i * rank + j;
+        let factor = exact.factors.as_ref().map_or(1.0, |d| d.row(t)[c]);
+        let (size, x) = (a[i].abs(), x[c].abs());
+        let reach = factor * (size + da[i]) * (x + dx[c]);
+        reach - factor * size * x + (components + 2) as f64 * U * reach
+    };
+    (0..rank).map(|j| SLACK * (0..components).map(|i| term(i, j)).sum::<f64>()).collect()
 }
 
 /// Error of `⟨h, w⟩` of the explicit down-projection, before it is rounded to `T`.
@@ -175,8 +175,8 @@ impl Expansion {
     }
 }
 
-/// Error of gate value `i` of token `t`, whose `x` is off by `dx`.
-fn gate_bound(exact: &Exact, t: usize, a: &[f64], i: usize, x: &[f64], dx: &[f64]) -> f64 {
+/// Error of gate value `i` of token `t`, whose `x` is off by `dx`. Dot products are in f32 wherever they run.
+pub fn gate_bound(exact: &Exact, t: usize, a: &[f64], i: usize, x: &[f64], dx: &[f64]) -> f64 {
     let parameters = exact.gate.row(0);
     let rank = x.len() as f64;
     let inner = || {
@@ -186,11 +186,11 @@ fn gate_bound(exact: &Exact, t: usize, a: &[f64], i: usize, x: &[f64], dx: &[f64
     let logit = |i: usize| (exact.desc.cols + 1) as f64 * U * absolute(exact.gate.row(i), exact.h.row(t));
     match exact.desc.gate {
         Gate::Inner => inner(),
-        // n/ρ: ρ is 1/√r-Lipschitz in x and rounded once (its squares are summed in f64).
+        // n/ρ: ρ is 1/√r-Lipschitz in x, at least 1e-3, and rounded once (its squares are summed in f64).
         Gate::RmsInner => {
             let rho = reference::rms(x);
             let drho = (dx.iter().map(|d| d * d).sum::<f64>() / rank).sqrt() + 2.0 * U * rho;
-            (inner() + a[i].abs() * drho) / (rho - drho) + 2.0 * U * a[i].abs()
+            (inner() + a[i].abs() * drho) / (rho - drho).max(1e-3) + 2.0 * U * a[i].abs()
         }
         Gate::Linear => logit(i),
         // Logits off by at most D move every ratio of weights by at most e^(2D).
@@ -211,7 +211,7 @@ pub struct GradientBounds {
 }
 
 /// `γ_K` against `K·u`, and products of errors with each other.
-const SLACK: f64 = 1.02;
+pub const SLACK: f64 = 1.02;
 
 /// Error bounds of the backward, from the saved `x` and `a` as they are; the rules are those of [`forward_bounds`].
 pub fn backward_bounds<T: Elem>(device: &Device, exact: &Exact, x: &Mat<f64>, a: &Mat<f64>) -> GradientBounds {

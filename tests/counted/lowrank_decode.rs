@@ -1,5 +1,5 @@
-//! The adapter's forward of a few tokens: Y0 and Y once, B once per token group, the chosen columns once more a block; and how much
-//! shorter the longest of its blocks is than the one that would do it all.
+//! The adapter's forward of a few tokens: Y0 and Y once, B once per token group, the chosen columns once more a block, in place and
+//! out of place; and how much shorter the longest of its blocks is than the one that would do it all.
 
 use super::*;
 use crate::common::branch::{Problem, desc};
@@ -42,6 +42,16 @@ impl Case {
     }
 }
 
+/// Bank conflicts elsewhere than where chosen columns of one window are marked: lanes that add bits to one word take turns.
+fn conflicts_but_marking(launches: &[Launched]) -> u64 {
+    let source = include_str!("../../kernels/common/decode.cuh");
+    let marking = 1 + source.lines().position(|line| line.contains("atomicOr(")).unwrap() as u32;
+    let lines = launches.iter().flat_map(|launch| launch.counters.lines());
+    let marks = |line: &u32, file: &str| *line == marking && file.ends_with("decode.cuh");
+    let elsewhere = lines.filter(|line| !line.source.as_ref().is_some_and(|at| marks(&at.line, &at.file)));
+    elsewhere.map(|line| line.shared.conflicts).sum()
+}
+
 /// Token groups and slices of a launch: a warp has one window of 32 columns, where that makes at most 128 blocks.
 fn cut(tokens: usize, rows: usize) -> (usize, usize) {
     let slices = (rows / SPLIT).div_ceil(256);
@@ -65,6 +75,9 @@ fn count(device: &Device, vm: &Vm, tokens: usize, rows: usize, rank: usize) -> f
     let [read, written] = [moved(&out, "y0") / whole, moved(&out, "y") / whole];
     let b = moved(&out, "b") / (groups as f64 * of_b);
     let both = moved(&within, "y") / whole;
+    // In sectors: Y0 and Y, then of each chosen column of a token: every slice gathers it, its vector is stored around it in at
+    // most 4 parts, words and one element, instead of with its neighbour, and the last block reads and writes it.
+    let most = 2.0 + ((slices + 4 + 2) * tokens * COMPONENTS * rank * 32) as f64 / whole;
     let b_within = moved(&within, "b") / (groups as f64 * of_b);
     let instructions = |launches: &[Launched]| launches[0].counters.warp_instructions() as f64;
     let each = instructions(&out) / blocks;
@@ -72,16 +85,20 @@ fn count(device: &Device, vm: &Vm, tokens: usize, rows: usize, rank: usize) -> f
     let longest = each + (instructions(&within) - instructions(&out)) / groups as f64;
     println!(
         " bf16 t {tokens:>2} m {rows:>5} r {rank}  {groups:>2} token groups x {slices:>2} slices  Y0 {read:.3} (gathered \
-         {gathered:.3})  Y {written:.4}  B {b:.4} a group  in place: Y0 and Y {both:.3}, B {b_within:.4}  warp \
+         {gathered:.3})  Y {written:.4}  B {b:.4} a group  in place: Y0 and Y {both:.3} of at most {most:.3}, B {b_within:.4}  warp \
          instructions a block {each:.0}, the longest in place {longest:.0}  conflicts {}, {}",
         conflicts(&out),
-        conflicts(&within)
+        conflicts(&within),
     );
     assert!(read >= 1.0 && read <= 1.02 + gathered, "Y0 {read}");
     assert!((1.0..=1.02).contains(&written), "Y {written}");
     assert!((0.999..=1.0).contains(&b), "B {b}");
     assert!(b_within <= 1.0 + 1.01 * chosen_b, "B in place {b_within}");
+    assert!(both >= 2.0 && both <= most, "Y0 and Y in place {both}, gate {most}");
     assert_eq!(conflicts(&out), 0, "bank conflicts");
+    // The compiler reads the vector of a chosen column as four words, each of which meets another lane's bank once at most.
+    let of_chosen = (4 * tokens * COMPONENTS * rank) as u64;
+    assert!(conflicts_but_marking(&within) <= of_chosen, "bank conflicts in place, gate {of_chosen}");
     longest
 }
 

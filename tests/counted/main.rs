@@ -4,6 +4,7 @@
 mod common;
 
 mod cluster;
+mod guard;
 mod interp;
 mod lowrank;
 mod lowrank_decode;
@@ -16,6 +17,7 @@ mod qr;
 mod qr_gram;
 mod qr_sketch;
 mod shared_gemm;
+mod shared_gemm_grad;
 
 use common::matrices::Draw;
 use common::{for_every_element, kernel_devices};

@@ -13,3 +13,5 @@ mod forward;
 #[cfg(feature = "vm")]
 mod lean;
 mod module;
+mod shared_gemm;
+mod shared_gemm_grad;

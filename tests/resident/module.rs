@@ -5,7 +5,7 @@ use crate::common::branch::{GATES, Problem, desc};
 use idlora::lowrank::resident::{
     Backward, Forward, Gradients, InputGradient, Layer, Output, Parameters, Saved, SavedMut, Skeleton,
 };
-use idlora::lowrank::{self, Bias, Desc, Dropout, Plan};
+use idlora::lowrank::{self, Bias, Desc, DownProjection, Dropout, Gate, Plan};
 use idlora::resident::{Buffer, MatMut, MatRef, Workspace};
 use idlora::{Device, Elem};
 
@@ -25,14 +25,19 @@ pub const WAYS: [Way; 2] = [
     Way { in_place: false, keeps_z: true, accumulates: true },
 ];
 
-/// Every gate, with the biases in turn, two splits, and dropout for some.
+/// Every gate, with the biases in turn, two splits, and dropout for some; then X from an explicit down-projection.
 pub fn problems<T: Elem>(tokens: usize) -> Vec<Problem<T>> {
     let biases = [Bias::Included, Bias::Separate, Bias::None, Bias::Included, Bias::Separate];
     let problem = |(i, (gate, bias))| {
         let desc = if i % 2 == 0 { desc(70, 20, 6, 2, 2) } else { desc(51, 33, 5, 3, 1) };
         Problem::random(Desc { gate, bias, ..desc }, tokens, (i % 2 == 0).then_some(DROPOUT), i as u64)
     };
-    GATES.into_iter().zip(biases).enumerate().map(problem).collect()
+    let explicit = |(i, gate)| {
+        let desc = Desc { gate, down: DownProjection::Gemm, bias: biases[i], ..desc(51, 33, 5, 3, 1) };
+        Problem::random(desc, tokens, (i == 1).then_some(DROPOUT), 10 + i as u64)
+    };
+    let gathered = GATES.into_iter().zip(biases).enumerate().map(problem);
+    gathered.chain([Gate::RmsInner, Gate::LinearSoftmax].into_iter().enumerate().map(explicit)).collect()
 }
 
 /// A matrix in a larger buffer, with NaN before it, between its rows and behind it.

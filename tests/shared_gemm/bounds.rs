@@ -1,27 +1,10 @@
 //! Derived error bounds. `U` = 2⁻²⁴.
 
-use crate::common::branch::{U, rounding, underflow};
-use crate::problem::Exact;
-use idlora::lowrank::Gate;
-use idlora::reference::lowrank as reference;
-use idlora::shared_gemm::Desc;
+use crate::common::bounds::{Bounds, SLACK, absolute, gate_bound, z_bounds};
+use crate::common::branch::{Exact, U, rounding, underflow};
+use crate::problem::intermediate;
+use idlora::lowrank::{Bias, Desc};
 use idlora::{Device, Elem, Mat, bf16};
-
-/// `γ_K` against `K·u`, and products of errors with each other.
-const SLACK: f64 = 1.02;
-
-/// How far results may be from the reference's.
-pub struct Bounds {
-    pub x: Mat<f64>,
-    pub a: Mat<f64>,
-    pub z: Mat<f64>,
-    pub y: Mat<f64>,
-}
-
-/// `|a|·|b|` summed.
-fn absolute(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
-}
 
 /// How sums and the update are computed: on the CPU in f32, on a device on tensor cores, which may cut where f32 rounds.
 struct Sums {
@@ -59,50 +42,11 @@ fn x_bounds<T: Elem>(sums: &Sums, exact: &Exact, x: &Mat<f64>) -> Mat<f64> {
     bounds
 }
 
-/// Gate value `i` of token `t`, whose `x` is off by `dx`. Dot products of `K` terms are in f32 wherever they run.
-fn gate_bound(exact: &Exact, t: usize, a: &[f64], i: usize, x: &[f64], dx: &[f64]) -> f64 {
-    let parameters = exact.gate.row(0);
-    let rank = x.len() as f64;
-    let inner = || {
-        let reach: Vec<f64> = x.iter().zip(dx).map(|(x, dx)| x.abs() + dx).collect();
-        absolute(parameters, dx) + (rank + 1.0) * U * absolute(parameters, &reach)
-    };
-    let logit = |i: usize| (exact.desc.cols + 1) as f64 * U * absolute(exact.gate.row(i), exact.h.row(t));
-    match exact.desc.gate {
-        Gate::Inner => inner(),
-        // n/ρ: ρ is 1/√r-Lipschitz in x and rounded once (its squares are summed in f64).
-        Gate::RmsInner => {
-            let rho = reference::rms(x);
-            let drho = (dx.iter().map(|d| d * d).sum::<f64>() / rank).sqrt() + 2.0 * U * rho;
-            (inner() + a[i].abs() * drho) / (rho - drho).max(1e-3) + 2.0 * U * a[i].abs()
-        }
-        Gate::Linear => logit(i),
-        // Logits off by at most D move every ratio of weights by at most e^(2D).
-        Gate::LinearSoftmax => {
-            let largest = (0..a.len()).map(logit).fold(0.0, f64::max);
-            a[i] * ((2.0 * largest).exp_m1() + 2.0 * U)
-        }
-        Gate::Static => 0.0,
-    }
-}
-
-/// z: what the operands' errors change, and k + 2 roundings (two products, k sums).
-fn z_bounds(exact: &Exact, t: usize, [a, da, x, dx]: [&[f64]; 4]) -> Vec<f64> {
-    let Desc { rank, components, .. } = exact.desc;
-    let term = |i: usize, j: usize| {
-        let c = i * rank + j;
-        let factor = exact.factors.as_ref().map_or(1.0, |d| d.row(t)[c]);
-        let reach = factor * (a[i].abs() + da[i]) * (x[c].abs() + dx[c]);
-        reach - factor * a[i].abs() * x[c].abs() + (components + 2) as f64 * U * reach
-    };
-    (0..rank).map(|j| SLACK * (0..components).map(|i| term(i, j)).sum::<f64>()).collect()
-}
-
 /// Error bounds of everything that the operation leaves.
 pub fn bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
     let sums = Sums { tensor: *device != Device::Cpu };
     let Desc { rows, cols, rank, components, split, .. } = exact.desc;
-    let (x, a, z) = exact.intermediate();
+    let (x, a, z) = intermediate(exact);
     let tokens = exact.h.rows();
     let mut bounds = Bounds {
         x: x_bounds::<T>(&sums, exact, &x),
@@ -134,7 +78,7 @@ pub fn bounds<T: Elem>(device: &Device, exact: &Exact) -> Bounds {
                 error = exact.scale * absolute(b, &dz[of]) + sums.update(b, &reach, exact.scale);
                 size += of_update;
             }
-            let bias = if exact.desc.bias { exact.bias[c].abs() } else { 0.0 };
+            let bias = if exact.desc.bias != Bias::None { exact.bias[c].abs() } else { 0.0 };
             // A device has all of it in one sum, three products of terms for each of r/s, with the other parts' zeros adding
             // none; the CPU rounds the layer's product to `T`, then adds twice.
             error += if sums.tensor { sums.of(cols + 3 * depth) * size } else { sums.of(cols) * base };

@@ -5,5 +5,11 @@ mod common;
 
 mod bounds;
 mod errors;
+mod grad;
+mod grad_errors;
+mod grad_layer;
+mod grad_problem;
 mod problem;
 mod shapes;
+#[cfg(any(feature = "cuda", feature = "vm"))]
+mod ways;

@@ -2,12 +2,18 @@
 
 use crate::bounds::bounds;
 use crate::common::Padded;
-use crate::common::branch::{assert_within, scaled, zeros};
+use crate::common::branch::{Exact, assert_within, scaled, zeros};
 use crate::common::matrices::Draw;
-use idlora::lowrank::{Dropout, Parameters, SavedMut};
+use idlora::lowrank::{self, Bias, DownProjection, Dropout, Parameters, SavedMut};
 use idlora::reference::{lowrank as reference, shared_gemm};
 use idlora::shared_gemm::{Desc, Operands, Plan};
-use idlora::{Device, Elem, Error, Mat, MatRef};
+#[cfg(any(feature = "cuda", feature = "vm"))]
+use idlora::tune::Config;
+use idlora::{Device, Elem, Error, Mat};
+
+/// Tiles of the kernel, and rasters with which they are run.
+#[cfg(any(feature = "cuda", feature = "vm"))]
+pub const WAYS: [[u32; 3]; 4] = [[128, 128, 1], [64, 128, 3], [64, 64, 8], [128, 256, 32]];
 
 /// A problem with all its operands in the element type.
 pub struct Problem<T> {
@@ -29,19 +35,6 @@ pub struct Found<T> {
     pub x: Padded<T>,
     pub a: Padded<f32>,
     pub z: Padded<f32>,
-}
-
-/// A problem's operands as f64.
-pub struct Exact {
-    pub desc: Desc,
-    pub skeleton: Vec<u32>,
-    pub b: Mat<f64>,
-    pub gate: Mat<f64>,
-    pub scale: f64,
-    pub h: Mat<f64>,
-    pub w: Mat<f64>,
-    pub bias: Vec<f64>,
-    pub factors: Option<Mat<f64>>,
 }
 
 impl<T: Elem> Problem<T> {
@@ -84,6 +77,18 @@ impl<T: Elem> Problem<T> {
 
     /// Runs it into poisoned buffers.
     pub fn run(&self, device: &Device, save: bool) -> Result<Found<T>, Error> {
+        self.run_with(&Plan::new(device, self.desc)?, save)
+    }
+
+    /// The same, one of a device's ways.
+    #[cfg(any(feature = "cuda", feature = "vm"))]
+    pub fn run_as(&self, device: &Device, save: bool, [tokens, columns, raster]: [u32; 3]) -> Result<Found<T>, Error> {
+        let mut plan = Plan::new(device, self.desc)?;
+        plan.choose(T::DTYPE, self.h.view().rows(), Config::SharedGemm { tokens, columns, raster })?;
+        self.run_with(&plan, save)
+    }
+
+    fn run_with(&self, plan: &Plan, save: bool) -> Result<Found<T>, Error> {
         let Desc { rows, rank, components, .. } = self.desc;
         let tokens = self.h.view().rows();
         let mut found = Found {
@@ -94,18 +99,21 @@ impl<T: Elem> Problem<T> {
         };
         let saved = SavedMut { x: found.x.view_mut(), gate: found.a.view_mut(), z: Some(found.z.view_mut()) };
         let saved = (save && components > 0).then_some(saved);
-        Plan::new(device, self.desc)?.run(&self.operands(), found.y.view_mut(), saved)?;
+        plan.run(&self.operands(), found.y.view_mut(), saved)?;
         Ok(found)
     }
 
+    /// Its operands as f64: those of its adapter, of which X is the explicit down-projection. There is no Y0 and no G.
     pub fn exact(&self) -> Exact {
         let factors = self.dropout.map(|dropout| {
             let factors = dropout.factors(self.h.view().rows(), self.skeleton.len()).unwrap();
             let values = factors.data().iter().map(|&d| f64::from(d)).collect();
             Mat::from_vec(values, factors.rows(), factors.cols()).unwrap()
         });
+        let Desc { rows, cols, rank, components, split, gate, bias } = self.desc;
+        let bias = if bias { Bias::Separate } else { Bias::None };
         Exact {
-            desc: self.desc,
+            desc: lowrank::Desc { rows, cols, rank, components, split, gate, down: DownProjection::Gemm, bias },
             skeleton: self.skeleton.clone(),
             b: self.b.to_f64(),
             gate: self.gate.to_f64(),
@@ -113,12 +121,14 @@ impl<T: Elem> Problem<T> {
             h: self.h.to_f64(),
             w: self.w.to_f64(),
             bias: self.bias.iter().map(|b| f64::from(b.to_f32())).collect(),
+            y0: zeros(0, 0),
+            g: zeros(0, 0),
             factors,
         }
     }
 }
 
-#[cfg(feature = "vm")]
+#[cfg(any(feature = "cuda", feature = "vm"))]
 impl<T: Elem> Found<T> {
     /// Everything in it, as bits.
     pub fn bits(&self) -> Vec<u64> {
@@ -130,41 +140,22 @@ impl<T: Elem> Found<T> {
     }
 }
 
-impl Exact {
-    pub fn adapter(&self) -> reference::Adapter<'_> {
-        reference::Adapter {
-            rank: self.desc.rank,
-            split: self.desc.split,
-            gate: self.desc.gate,
-            skeleton: &self.skeleton,
-            b: self.b.as_ref(),
-            parameters: self.gate.as_ref(),
-            scale: self.scale,
-        }
+/// X, gate values and z; empty without components.
+pub fn intermediate(exact: &Exact) -> (Mat<f64>, Mat<f64>, Mat<f64>) {
+    let tokens = exact.h.rows();
+    if exact.desc.components == 0 {
+        return (zeros(tokens, 0), zeros(tokens, 0), zeros(tokens, 0));
     }
+    let x = exact.x();
+    let a = reference::gates(&exact.adapter(), x.as_ref(), exact.input());
+    (x, a, exact.z())
+}
 
-    fn factors(&self) -> Option<MatRef<'_, f64>> {
-        self.factors.as_ref().map(Mat::as_ref)
-    }
-
-    /// X, gate values and z; empty without components.
-    pub fn intermediate(&self) -> (Mat<f64>, Mat<f64>, Mat<f64>) {
-        let tokens = self.h.rows();
-        if self.desc.components == 0 {
-            return (zeros(tokens, 0), zeros(tokens, 0), zeros(tokens, 0));
-        }
-        let x = reference::project(self.h.as_ref(), self.w.as_ref(), &self.skeleton);
-        let a = reference::gates(&self.adapter(), x.as_ref(), Some(self.h.as_ref()));
-        let z = reference::premix(x.as_ref(), a.as_ref(), self.factors());
-        (x, a, z)
-    }
-
-    pub fn y(&self) -> Mat<f64> {
-        let adapter = self.adapter();
-        let adapter = (self.desc.components > 0).then_some(&adapter);
-        let bias = self.desc.bias.then_some(&self.bias[..]);
-        shared_gemm::forward(adapter, self.h.as_ref(), self.w.as_ref(), bias, self.factors())
-    }
+pub fn reference_y(exact: &Exact) -> Mat<f64> {
+    let adapter = exact.adapter();
+    let adapter = (exact.desc.components > 0).then_some(&adapter);
+    let bias = (exact.desc.bias != Bias::None).then_some(&exact.bias[..]);
+    shared_gemm::forward(adapter, exact.h.as_ref(), exact.w.as_ref(), bias, exact.factors())
 }
 
 /// Y, X, gate and z are the reference's within the derived bounds; nothing outside the views is touched; saving changes nothing.
@@ -182,10 +173,10 @@ pub fn assert_layer<T: Elem>(device: &Device, problem: &Problem<T>) {
     }
     let exact = problem.exact();
     let bounds = bounds::<T>(device, &exact);
-    let (x, a, z) = exact.intermediate();
+    let (x, a, z) = intermediate(&exact);
     let found = problem.run(device, true).unwrap_or_else(|error| panic!("{what}: {error}"));
     found.y.assert_guards();
-    assert_within(&format!("{what}: Y"), &found.y.to_f64(), &exact.y(), &bounds.y);
+    assert_within(&format!("{what}: Y"), &found.y.to_f64(), &reference_y(&exact), &bounds.y);
     if problem.desc.components > 0 {
         found.x.assert_guards();
         found.a.assert_guards();

@@ -132,11 +132,12 @@ fn a_batch_of_one_is_a_token_of_a_batch() {
     }
 }
 
-/// The same bits, and an end, for any order of lanes, warps and blocks and any number of resident blocks: nobody waits for a
-/// block that has not started, and no block touches what another has not released.
+/// The same bits, and an end, for any order of lanes, warps and blocks, any number of resident blocks and every tile: nobody waits
+/// for a block that has not started, and no block touches what another has not released.
 #[cfg(feature = "vm")]
 #[test]
 fn no_schedule_changes_a_bit() {
+    use crate::problem::WAYS;
     use idlora::vm::{Settings, Vm};
     use ptx_vm::Checks;
     if kernel_devices().is_empty() {
@@ -148,12 +149,12 @@ fn no_schedule_changes_a_bit() {
         Problem::<bf16>::random(Desc::frozen(300, 70, true), 260, None, PADDINGS[2], 13),
     ];
     for problem in problems {
-        let bits = |device: &Device| problem.run(device, true).unwrap().bits();
-        let expected = bits(&Device::Vm(Vm::default()));
-        for (seed, resident) in [(1, 1), (2, 2), (3, 5)] {
+        let expected = problem.run(&Device::Vm(Vm::default()), true).unwrap().bits();
+        for (way, (seed, resident)) in WAYS.into_iter().zip([(1, 1), (2, 2), (3, 5), (4, 1)]) {
             let checks = Checks { global_races: true, ..Checks::ALL };
             let device = Device::Vm(Vm::new(Settings { checks, seed: Some(seed), resident }));
-            assert!(bits(&device) == expected, "{:?} seed {seed}, {resident} resident", problem.desc);
+            let found = problem.run_as(&device, true, way).unwrap().bits();
+            assert!(found == expected, "{:?} {way:?} seed {seed}, {resident} resident", problem.desc);
         }
     }
 }

@@ -117,6 +117,61 @@ pub(super) fn describe(ordinal: usize) -> Result<Properties, String> {
     read().map_err(words)
 }
 
+/// What the model of a card wants to know of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Figures {
+    /// Thousands of cycles a second of multiprocessors, at most.
+    pub clock: u32,
+    /// Thousands of cycles a second of device memory, at most; it moves data twice in each.
+    pub memory_clock: u32,
+    /// Bits that it moves at a time.
+    pub bus: u32,
+    /// Bytes of the second cache.
+    pub cache: u32,
+    /// Of a multiprocessor.
+    pub threads: u32,
+    pub blocks: u32,
+    /// Bytes of shared memory of a multiprocessor.
+    pub shared: u32,
+}
+
+/// The figures of a device that [`describe`] has described. Apart from it: a driver may come that no longer tells all of them.
+///
+/// # Errors
+/// Which one the driver does not tell.
+pub(super) fn figures(ordinal: usize) -> Result<Figures, String> {
+    let index = i32::try_from(ordinal).map_err(|error| error.to_string())?;
+    let handle = device::get(index).map_err(words)?;
+    let attribute = |which, name: &str| {
+        // SAFETY: the handle was returned by `device::get`.
+        match unsafe { device::get_attribute(handle, which) } {
+            Ok(value @ 1..) => Ok(value.unsigned_abs()),
+            Ok(value) => Err(format!("the driver tells no {name}: {value}")),
+            Err(error) => Err(format!("the driver tells no {name}: {}", words(error))),
+        }
+    };
+    Ok(Figures {
+        clock: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE, "clock rate")?,
+        memory_clock: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, "clock rate of memory")?,
+        bus: attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, "width of the memory bus")?,
+        cache: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, "size of the second cache")?,
+        threads: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, "threads")?,
+        blocks: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR, "blocks")?,
+        shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, "shared memory")?,
+    })
+}
+
+/// The build of the driver, where the system tells: two of them may speak the same CUDA.
+pub(super) fn build() -> Option<String> {
+    built(&std::fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 …`
+fn built(told: &str) -> Option<String> {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    told.lines().next()?.split_whitespace().find(is_version).map(str::to_owned)
+}
+
 fn no_such(devices: usize) -> String {
     match devices {
         0 => "the driver has no device".to_owned(),
@@ -172,6 +227,25 @@ mod tests {
         let message = new_enough((10, 2)).unwrap_err();
         assert!(message.contains("CUDA 10.2") && message.contains("11.4"), "{message}");
         assert!(new_enough((11, 3)).is_err());
+    }
+
+    #[test]
+    fn the_build_is_found() {
+        for (told, expected) in [
+            (
+                "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version:  gcc \
+                 version 12.2.0",
+                Some("535.104.05"),
+            ),
+            (
+                "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@U16)",
+                Some("550.54.15"),
+            ),
+            ("NVRM version: none\nGCC version: 12.2.0", None),
+            ("", None),
+        ] {
+            assert_eq!(built(told).as_deref(), expected);
+        }
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! scene runs in a process of its own, this executable once more, which finds that driver in its library path.
 
 mod step;
+mod timing;
 
 use super::*;
 use crate::Device;
 use crate::elem::Dtype;
 use crate::gpu::variants::{Family, norms as tile};
+use crate::gpu::{Gpu, Grid, Kernel};
 use crate::mat::MatRef;
 use crate::norms::{Axis, Desc, Plan};
 use std::path::{Path, PathBuf};
@@ -124,6 +126,11 @@ fn scene() {
         "fault" => a_kernel_does_wrong(),
         "step" => step::only_launches(),
         "slices" => step::slices_are_ordered(),
+        "timing" => timing::launches_between_events(),
+        "late" => timing::a_fault_is_its_kernel_s(),
+        "capture" => timing::captures_are_seen(),
+        "card" => timing::the_card_is_what_the_driver_tells(),
+        "untold" => timing::a_figure_is_missing(),
         other => panic!("no scene {other}"),
     }
     println!("played");

@@ -7,6 +7,7 @@ use crate::gpu::variants::Family;
 use crate::gpu::variants::lowrank_down::{MODULES, SCALARS, TILES, Tile};
 use crate::gpu::{Gpu, Grid, Kernel, blocks};
 use crate::lowrank::FORWARD;
+use crate::tune::{Chosen, Config};
 
 /// One module's product.
 #[derive(Debug)]
@@ -65,25 +66,38 @@ const MULTIPROCESSORS: usize = 132;
 
 /// The tile of which the busiest multiprocessor reads the fewest rows: its blocks, each with its rows of H and of W. The larger
 /// one of two equals, for it reads less in all.
-fn choose(tokens: usize, width: usize, modules: usize) -> &'static Tile {
+pub(super) fn choose(problem: &Problem, modules: usize) -> &'static Tile {
+    let width = problem.desc.components.saturating_mul(problem.desc.rank);
     let rows = |tile: &&Tile| {
-        let blocks = tokens.div_ceil(tile.tokens).saturating_mul(width.div_ceil(tile.columns)).saturating_mul(modules);
+        let (down, across) = (problem.tokens.div_ceil(tile.tokens), width.div_ceil(tile.columns));
+        let blocks = down.saturating_mul(across).saturating_mul(modules);
         blocks.div_ceil(MULTIPROCESSORS).saturating_mul(tile.tokens + tile.columns)
     };
     TILES.iter().rev().min_by_key(rows).unwrap_or(&TILES[0])
 }
 
-/// Runs the products of up to `MODULES` modules in one launch.
+/// Runs the products of up to `MODULES` modules in one launch, with the tile that was chosen.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for more columns or blocks than 32 bits count, or more modules than a launch takes; what [`Gpu`]
 /// refuses.
-pub(crate) fn launch<G: Gpu>(gpu: &G, problem: &Problem, modules: &[Module<'_>]) -> Result<()> {
-    let width = problem.desc.components.saturating_mul(problem.desc.rank);
-    launch_tile(gpu, problem, modules, choose(problem.tokens, width, modules.len()))
+pub(super) fn launch<G: Gpu>(gpu: &G, problem: &Problem, modules: &[Module<'_>], chosen: &Chosen) -> Result<()> {
+    let found = chosen.find(problem.dtype, problem.tokens, tile_of);
+    launch_tile(gpu, problem, modules, found.unwrap_or_else(|| choose(problem, modules.len())))
 }
 
-fn launch_tile<G: Gpu>(gpu: &G, problem: &Problem, modules: &[Module<'_>], tile: &'static Tile) -> Result<()> {
+/// A configuration's tile; `None` for one of another kernel, or that there is not.
+pub(super) fn tile_of(config: &Config) -> Option<&'static Tile> {
+    let Config::LowrankDown { tokens, columns } = *config else { return None };
+    TILES.iter().find(|tile| (tile.tokens, tile.columns) == (tokens as usize, columns as usize))
+}
+
+pub(super) fn launch_tile<G: Gpu>(
+    gpu: &G,
+    problem: &Problem,
+    modules: &[Module<'_>],
+    tile: &'static Tile,
+) -> Result<()> {
     if modules.len() > MODULES {
         let reason = format!("{} modules; one launch takes at most {MODULES}", modules.len());
         return Err(Error::unsupported(FORWARD, reason));

@@ -8,9 +8,10 @@ use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::lowrank::{Bias, Desc, DownProjection, FORWARD, Output, Parameters, SavedMut};
 use crate::mat::{MatMut, zeroed};
+use crate::tune::Chosen;
 use bytemuck::Pod;
 
-/// Runs the forward; all shapes have been checked. Nothing is written on error.
+/// Runs the forward in the ways that were chosen; all shapes have been checked. Nothing is written on error.
 ///
 /// # Errors
 /// Those of [`launch`].
@@ -21,6 +22,7 @@ pub(crate) fn forward<G: Gpu, T: Elem>(
     operands: HostOperands<'_, T>,
     output: Output<'_, T>,
     saved: Option<SavedMut<'_, T>>,
+    chosen: &Chosen,
 ) -> Result<()> {
     let (mut y, y0) = match output {
         Output::InPlace(y) => (y, None),
@@ -63,7 +65,7 @@ pub(crate) fn forward<G: Gpu, T: Elem>(
     let module = Module { operands, y0: y0_view, y: y_view, given: None, saved: saved_view };
     let bytes = step::forward_bytes(&problem, 1);
     let scratch = gpu.zeroed::<u8>(FORWARD, "workspace", bytes)?;
-    step::forward(gpu, &problem, &mut [module], &Scratch::at(gpu.address(&scratch), bytes))?;
+    step::forward(gpu, &problem, &mut [module], &Scratch::at(gpu.address(&scratch), bytes), chosen)?;
 
     // Everything comes back before anything is written.
     let fetched = y_there.fetch(gpu)?;
@@ -108,7 +110,7 @@ impl<G: Gpu> Rounds<G> {
 }
 
 /// An output on the device, with the padding that it has here.
-pub(super) struct Round<G: Gpu> {
+pub(crate) struct Round<G: Gpu> {
     op: &'static str,
     pub buffer: G::Buffer,
     bytes: usize,
@@ -132,6 +134,6 @@ impl<G: Gpu> Round<G> {
     }
 }
 
-pub(super) fn back<T: Pod>(bytes: &[u8], to: &mut MatMut<'_, T>) {
+pub(crate) fn back<T: Pod>(bytes: &[u8], to: &mut MatMut<'_, T>) {
     bytemuck::cast_slice_mut::<T, u8>(to.data_mut()).copy_from_slice(bytes);
 }

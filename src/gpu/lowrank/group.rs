@@ -52,15 +52,65 @@ pub(crate) struct Module<'a> {
     pub saved: Option<SavedMut<'a>>,
 }
 
+/// `Adapter` of `kernels/common/module.cuh`: what both directions read.
+#[repr(C)]
+#[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(super) struct Adapter {
+    skeleton: u64,
+    b: u64,
+    gate: u64,
+    h: u64,
+    ld_b: u64,
+    ld_gate: u64,
+    ld_h: u64,
+    seed: u64,
+    offset: u64,
+    drops: u32,
+    threshold: u32,
+    kept: f32,
+    scale: f32,
+}
+
+const _: () = assert!(size_of::<Adapter>() == 88);
+
+impl Adapter {
+    /// # Errors
+    /// [`Error::Operand`] for an H that the gate reads and is not there.
+    pub fn of(op: &'static str, desc: &Desc, operands: &Operands<'_>) -> Result<Self> {
+        let Operands { skeleton, b, gate, scale, dropout, .. } = *operands;
+        let (h, ld_h) = needed(op, "h", operands.h, desc.gate.reads_input())?;
+        let ((b, ld_b), (gate, ld_gate)) = (place(b), place(gate));
+        let mut row =
+            Self { skeleton: skeleton.address, b, gate, h, ld_b, ld_gate, ld_h, kept: 1.0, scale, ..Self::default() };
+        if let Some(dropout) = dropout {
+            (row.drops, row.seed, row.offset) = (1, dropout.seed, dropout.offset);
+            // p < 1, so below 2^32.
+            row.threshold = dropout.threshold() as u32;
+            row.kept = dropout.kept_scale();
+        }
+        Ok(row)
+    }
+}
+
+/// Address and distance of rows, as kernels have them.
+pub(super) fn place(view: View<'_>) -> (u64, u64) {
+    (view.address, view.ld as u64)
+}
+
+fn needed(op: &'static str, operand: &'static str, view: Option<View<'_>>, read: bool) -> Result<(u64, u64)> {
+    match view {
+        Some(view) => Ok(place(view)),
+        None if read => Err(Error::operand(op, operand, "is missing; the problem reads it")),
+        None => Ok((0, 0)),
+    }
+}
+
 /// `Module` of `shrink.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct Row {
+    adapter: Adapter,
     y0: u64,
-    h: u64,
-    skeleton: u64,
-    b: u64,
-    gate: u64,
     bias: u64,
     given: u64,
     y: u64,
@@ -68,20 +118,11 @@ struct Row {
     a: u64,
     z: u64,
     ld_y0: u64,
-    ld_h: u64,
-    ld_b: u64,
-    ld_gate: u64,
     ld_given: u64,
     ld_y: u64,
     ld_x: u64,
     ld_a: u64,
     ld_z: u64,
-    seed: u64,
-    offset: u64,
-    drops: u32,
-    threshold: u32,
-    kept: f32,
-    scale: f32,
 }
 
 const _: () = assert!(size_of::<Row>() == 192);
@@ -115,12 +156,16 @@ pub(super) struct Group {
 const _: () = assert!(size_of::<Group>() == tile::SCALARS);
 
 impl Group {
-    /// The table of at most [`tile::MODULES`] modules, each of `blocks` blocks.
+    /// The table of modules, each of `blocks` blocks.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for more rows or columns than 32 bits count, [`Error::Operand`] for an operand that the problem
+    /// [`Error::Unsupported`] for more than [`tile::MODULES`], or more rows or columns than 32 bits count; [`Error::Operand`] for an operand that the problem
     /// reads and is not there.
     pub fn of(problem: &Problem, modules: &[Module<'_>], layout: Layout, blocks: u32) -> Result<Self> {
+        if modules.len() > tile::MODULES {
+            let reason = format!("{} modules; one launch takes at most {}", modules.len(), tile::MODULES);
+            return Err(Error::unsupported(FORWARD, reason));
+        }
         let Desc { rows, cols, rank, components, split, gate, bias, down } = problem.desc;
         let narrow = |what: &str, size: usize| {
             u32::try_from(size)
@@ -154,19 +199,9 @@ impl Group {
 impl Row {
     fn of(desc: &Desc, module: &Module<'_>) -> Result<Self> {
         let Module { operands, y0, y, given, saved } = module;
-        let place = |view: View<'_>| (view.address, view.ld as u64);
-        let needed = |operand, view: &Option<View<'_>>, read: bool| match view {
-            Some(view) => Ok(place(*view)),
-            None if read => Err(Error::operand(FORWARD, operand, "is missing; the problem reads it")),
-            None => Ok((0, 0)),
-        };
-        let (h, ld_h) = needed("h", &operands.h, desc.gate.reads_input())?;
-        let (bias, _) = needed("bias", &operands.bias, desc.bias != Bias::None)?;
-        let skeleton = operands.skeleton.address;
-        let mut row = Self { h, ld_h, skeleton, bias, kept: 1.0, scale: operands.scale, ..Self::default() };
+        let (bias, _) = needed(FORWARD, "bias", operands.bias, desc.bias != Bias::None)?;
+        let mut row = Self { adapter: Adapter::of(FORWARD, desc, operands)?, bias, ..Self::default() };
         (row.y0, row.ld_y0) = place(*y0);
-        (row.b, row.ld_b) = place(operands.b);
-        (row.gate, row.ld_gate) = place(operands.gate);
         (row.y, row.ld_y) = place(y.as_view());
         if let Some(SavedMut { x, gate, z }) = saved {
             if given.is_none_or(|given| given.address != x.address) {
@@ -179,12 +214,6 @@ impl Row {
         }
         if let Some(given) = given {
             (row.given, row.ld_given) = place(*given);
-        }
-        if let Some(dropout) = &operands.dropout {
-            (row.drops, row.seed, row.offset) = (1, dropout.seed, dropout.offset);
-            // p < 1, so below 2^32.
-            row.threshold = dropout.threshold() as u32;
-            row.kept = dropout.kept_scale();
         }
         Ok(row)
     }

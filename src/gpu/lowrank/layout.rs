@@ -34,9 +34,9 @@ impl Layout {
     /// # Errors
     /// [`Error::Unsupported`] where not even one token fits.
     pub fn choose(desc: &Desc, element: Element, drops: bool, limit: usize) -> Result<Self> {
-        let most = (MOST_SUB_ROWS / desc.split).clamp(1, MOST_TOKENS);
-        let halves = std::iter::successors(Some(most), |tokens| (*tokens > 1).then_some(tokens / 2));
-        let held = halves.clone().take_while(|tokens| *tokens == most || tokens * desc.split >= MOST_TOKENS);
+        let most = most_tokens(desc);
+        let halves = halves(desc);
+        let held = halves.clone().take_while(move |tokens| *tokens == most || tokens * desc.split >= MOST_TOKENS);
         let fitting = |(tokens, holds)| Self::of(desc, element, drops, tokens, holds, limit);
         let tried = held.map(|tokens| (tokens, true)).chain(halves.map(|tokens| (tokens, false)));
         tried.map(fitting).find_map(std::result::Result::ok).map_or_else(
@@ -53,13 +53,8 @@ impl Layout {
         )
     }
 
-    /// The layout for so many tokens whose Y0 does not stay in shared memory; `None` beyond `limit`.
-    pub fn streaming(desc: &Desc, element: Element, drops: bool, tokens: usize, limit: usize) -> Option<Self> {
-        Self::of(desc, element, drops, tokens, false, limit).ok()
-    }
-
     /// The layout for so many tokens, or, as an error, the bytes it would need beyond `limit`.
-    fn of(
+    pub fn of(
         desc: &Desc,
         element: Element,
         drops: bool,
@@ -109,6 +104,21 @@ impl Layout {
         elements.saturating_mul(element_bytes(element))
     }
 
+    /// Whether the block's Y0 stays in shared memory.
+    pub fn holds(&self) -> bool {
+        self.holds == 1
+    }
+
+    /// Sub-rows of a block's terms, a multiple of 16.
+    pub fn term_rows(&self) -> usize {
+        self.term_rows as usize
+    }
+
+    /// Words of 32 bits of a block's terms.
+    pub fn term_words(&self, element: Element) -> usize {
+        tile::terms(element) * self.term_stride as usize / 2
+    }
+
     /// Tokens of a block.
     pub fn tokens(&self) -> usize {
         self.block_tokens as usize
@@ -119,6 +129,16 @@ impl Layout {
         let sub_rows = self.tokens() * desc.split;
         self.tile + self.tile_bytes(sub_rows, self.tile_pitch as usize, element) as u32
     }
+}
+
+/// The most tokens of a block that are worth it.
+pub(super) fn most_tokens(desc: &Desc) -> usize {
+    (MOST_SUB_ROWS / desc.split).clamp(1, MOST_TOKENS)
+}
+
+/// The most tokens of a block, and fewer down to one.
+pub(super) fn halves(desc: &Desc) -> impl Iterator<Item = usize> + Clone {
+    std::iter::successors(Some(most_tokens(desc)), |tokens| (*tokens > 1).then_some(tokens / 2))
 }
 
 const fn element_bytes(element: Element) -> usize {

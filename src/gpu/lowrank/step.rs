@@ -2,11 +2,13 @@
 
 use super::group::{Module, Problem};
 use super::view::{View, ViewMut};
-use super::{BackwardModule, backward_bytes as bytes_of_group, decode, down, launch, launch_backward};
+use super::way::Way;
+use super::{BackwardModule, backward_bytes as bytes_of_group, down, launch_backward};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::variants::lowrank as tile;
 use crate::lowrank::{BACKWARD, DownProjection, FORWARD};
+use crate::tune::Chosen;
 use std::marker::PhantomData;
 
 /// Bytes at the head of a [`Scratch`] that are zero between steps: tickets of blocks that find out which one is the last.
@@ -57,30 +59,28 @@ fn x_bytes(problem: &Problem) -> usize {
     tokens.saturating_mul(width).saturating_mul(dtype.size()).checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX)
 }
 
-/// Runs the forward of any number of modules, [`tile::MODULES`] at a time. Every launch uses the scratch from its start: what
-/// the one before put there has been read when the next begins, for they are on one queue.
+/// Runs the forward of any number of modules, [`tile::MODULES`] at a time, in the ways that were chosen. Every launch uses the
+/// scratch from its start: what the one before put there has been read when the next begins, for they are on one queue.
 ///
 /// # Errors
-/// Those of [`launch`]; [`Error::Shape`] for a scratch that is too small.
+/// Those of [`launch`](super::launch); [`Error::Shape`] for a scratch that is too small.
 pub(crate) fn forward<G: Gpu>(
     gpu: &G,
     problem: &Problem,
     modules: &mut [Module<'_>],
     scratch: &Scratch<'_>,
+    chosen: &Chosen,
 ) -> Result<()> {
     scratch.check(FORWARD, forward_bytes(problem, modules.len()))?;
-    modules.chunks_mut(tile::MODULES).try_for_each(|group| of_group(gpu, problem, group, scratch))
-}
-
-/// The kernel that fits, after the explicit down-projection where there is one.
-fn of_group<G: Gpu>(gpu: &G, problem: &Problem, modules: &mut [Module<'_>], scratch: &Scratch<'_>) -> Result<()> {
-    if problem.desc.down == DownProjection::Gemm && problem.tokens > 0 {
-        project(gpu, problem, modules, scratch)?;
+    if problem.tokens == 0 {
+        return Ok(());
     }
-    if decode::applies(problem, modules) {
-        return decode::launch(gpu, problem, modules, scratch);
-    }
-    launch(gpu, problem, modules)
+    modules.chunks_mut(tile::MODULES).try_for_each(|group| {
+        if problem.desc.down == DownProjection::Gemm {
+            project(gpu, problem, group, scratch, chosen)?;
+        }
+        Way::chosen(chosen, problem, group, gpu.shared_limit() as usize)?.launch(gpu, problem, group, scratch)
+    })
 }
 
 /// Bytes of scratch that [`backward`] needs for so many modules: those of its largest group.
@@ -88,7 +88,8 @@ pub(crate) fn backward_bytes(problem: &Problem, modules: usize) -> usize {
     bytes_of_group(problem, modules.min(tile::MODULES))
 }
 
-/// Runs the backward of any number of modules, [`tile::MODULES`] at a time, as [`forward`].
+/// Runs the backward of any number of modules, [`tile::MODULES`] at a time, as [`forward`]. There is nothing to choose: its cut
+/// is the order of its sums, and another one would have other bits.
 ///
 /// # Errors
 /// Those of [`launch_backward`]; [`Error::Shape`] for a scratch that is too small.
@@ -103,7 +104,13 @@ pub(crate) fn backward<G: Gpu>(
 }
 
 /// X of every module, where it is saved or else in the scratch, from which the forward then reads it.
-fn project<G: Gpu>(gpu: &G, problem: &Problem, modules: &mut [Module<'_>], scratch: &Scratch<'_>) -> Result<()> {
+fn project<G: Gpu>(
+    gpu: &G,
+    problem: &Problem,
+    modules: &mut [Module<'_>],
+    scratch: &Scratch<'_>,
+    chosen: &Chosen,
+) -> Result<()> {
     let width = problem.desc.components * problem.desc.rank;
     let mut products = Vec::with_capacity(modules.len());
     for (i, module) in modules.iter_mut().enumerate() {
@@ -117,5 +124,5 @@ fn project<G: Gpu>(gpu: &G, problem: &Problem, modules: &mut [Module<'_>], scrat
         module.given = Some(View::at(address, ld));
         products.push(down::Module { h, w, skeleton: module.operands.skeleton, x: ViewMut::at(address, ld) });
     }
-    down::launch(gpu, problem, &products)
+    down::launch(gpu, problem, &products, chosen)
 }

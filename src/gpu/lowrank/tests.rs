@@ -3,6 +3,7 @@
 use super::*;
 use crate::device::Device;
 use crate::elem::Elem;
+use crate::error::Error;
 use crate::gpu::vm::{Settings, Vm};
 use crate::lowrank::SavedMut as SavedHere;
 use crate::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Parameters, Plan};
@@ -257,6 +258,12 @@ impl<T: Elem> There<T> {
         }
         all
     }
+}
+
+/// The kernel for many tokens, as it is run by default.
+fn launch(vm: &Vm, problem: &Problem, modules: &[Module<'_>]) -> Result<()> {
+    let layout = Layout::choose(&problem.desc, problem.dtype.into(), drops(modules), vm.shared_limit() as usize)?;
+    super::launch(vm, problem, modules, layout)
 }
 
 /// Results of every module, launched together.

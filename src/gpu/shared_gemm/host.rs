@@ -1,15 +1,14 @@
 //! The layer on operands in host memory: there, one launch, and back.
 
-use super::{Adapter, Layer, Problem, launch, scratch_bytes, supported};
+use super::{Adapter, Layer, Problem, Way, launch, scratch_bytes, supported};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::gpu::lowrank::step::Scratch;
-use crate::gpu::lowrank::{SavedMut as SavedThere, View, ViewMut};
+use crate::gpu::lowrank::{Round, SavedMut as SavedThere, View, back};
 use crate::lowrank::SavedMut;
-use crate::mat::{MatMut, zeroed};
+use crate::mat::MatMut;
 use crate::shared_gemm::{Desc, OP, Operands};
-use bytemuck::Pod;
 
 /// Runs the layer; all shapes have been checked. Nothing is written on error.
 ///
@@ -18,6 +17,7 @@ use bytemuck::Pod;
 pub(crate) fn run<G: Gpu, T: Elem>(
     gpu: &G,
     desc: &Desc,
+    way: Way,
     operands: &Operands<'_, T>,
     mut y: MatMut<'_, T>,
     saved: Option<SavedMut<'_, T>>,
@@ -31,7 +31,8 @@ pub(crate) fn run<G: Gpu, T: Elem>(
     let h_there = gpu.upload(OP, "h", h.data())?;
     let w_there = gpu.upload(OP, "w", w.data())?;
     let bias_there = bias.map(|bias| gpu.upload(OP, "bias", bias)).transpose()?;
-    let mut y_there = There::new(gpu, "y", &y)?;
+    // What lies between rows goes there as it is, and comes back so.
+    let mut y_there = Round::there(gpu, OP, "y", &y)?;
     let adapter = adapter.as_ref().filter(|_| desc.components > 0);
     let mut adapter_there = adapter
         .map(|adapter| {
@@ -57,7 +58,7 @@ pub(crate) fn run<G: Gpu, T: Elem>(
         bias: bias_there.as_ref().map(|bias| View::whole(gpu, bias, 0)),
         y: y_there.view(gpu),
     };
-    launch(gpu, &problem, &mut layer, components.as_mut(), &Scratch::at(gpu.address(&scratch), bytes))?;
+    launch(gpu, &problem, way, &mut layer, components.as_mut(), &Scratch::at(gpu.address(&scratch), bytes))?;
 
     // Everything comes back before anything is written.
     let fetched = y_there.fetch(gpu)?;
@@ -68,43 +69,19 @@ pub(crate) fn run<G: Gpu, T: Elem>(
     Ok(())
 }
 
-/// An output on the device, which goes there as it is, so that what lies between its rows comes back so.
-struct There<G: Gpu> {
-    buffer: G::Buffer,
-    bytes: usize,
-    ld: usize,
-}
-
-impl<G: Gpu> There<G> {
-    fn new<T: Pod>(gpu: &G, name: &'static str, here: &MatMut<'_, T>) -> Result<Self> {
-        let data = here.as_ref().data();
-        Ok(Self { buffer: gpu.upload(OP, name, data)?, bytes: size_of_val(data), ld: here.ld() })
-    }
-
-    fn view(&mut self, gpu: &G) -> ViewMut<'_> {
-        ViewMut::whole(gpu, &mut self.buffer, self.ld)
-    }
-
-    fn fetch(&self, gpu: &G) -> Result<Vec<u8>> {
-        let mut bytes = zeroed("result", self.bytes)?;
-        gpu.download(OP, &self.buffer, &mut bytes)?;
-        Ok(bytes)
-    }
-}
-
 /// What is left for the backward, on the device.
 struct Saved<G: Gpu> {
-    x: There<G>,
-    gate: There<G>,
-    z: Option<There<G>>,
+    x: Round<G>,
+    gate: Round<G>,
+    z: Option<Round<G>>,
 }
 
 impl<G: Gpu> Saved<G> {
     fn new<T: Elem>(gpu: &G, saved: &SavedMut<'_, T>) -> Result<Self> {
         Ok(Self {
-            x: There::new(gpu, "x", &saved.x)?,
-            gate: There::new(gpu, "a", &saved.gate)?,
-            z: saved.z.as_ref().map(|z| There::new(gpu, "z", z)).transpose()?,
+            x: Round::there(gpu, OP, "x", &saved.x)?,
+            gate: Round::there(gpu, OP, "a", &saved.gate)?,
+            z: saved.z.as_ref().map(|z| Round::there(gpu, OP, "z", z)).transpose()?,
         })
     }
 
@@ -123,8 +100,4 @@ impl<G: Gpu> Saved<G> {
         }
         Ok(())
     }
-}
-
-fn back<T: Pod>(bytes: &[u8], to: &mut MatMut<'_, T>) {
-    bytemuck::cast_slice_mut::<T, u8>(to.data_mut()).copy_from_slice(bytes);
 }

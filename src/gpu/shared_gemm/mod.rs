@@ -3,11 +3,22 @@
 //! Two layers, as of the adapter. [`launch`] takes operands that lie on the device, allocates nothing and waits for nothing.
 //! [`run`] takes host memory there and back.
 
+mod config;
+pub(crate) mod grad;
+mod grad_host;
+mod grad_tuned;
 mod host;
+#[cfg(all(test, feature = "vm"))]
+mod tests;
+mod tuned;
 
+pub(crate) use config::Way;
+pub(crate) use grad_host::input_gradient;
+pub(crate) use grad_tuned::TunedGrad;
 pub(crate) use host::run;
+pub(crate) use tuned::Tuned;
 
-use super::lowrank::step::{ALIGN, Scratch};
+use super::lowrank::step::{ALIGN, HEAD, Scratch};
 use super::lowrank::{SavedMut, View, ViewMut};
 use super::variants::{Family, shared_gemm as tile};
 use super::{Gpu, Grid, Kernel, blocks};
@@ -23,6 +34,18 @@ pub(crate) struct Problem {
     pub dtype: Dtype,
     /// t.
     pub tokens: usize,
+}
+
+impl Problem {
+    /// Columns of X: k·r.
+    fn width(&self) -> usize {
+        self.desc.components.saturating_mul(self.desc.rank)
+    }
+
+    /// Chunks of r/s in a row of z.
+    fn chunks(&self) -> usize {
+        if self.desc.components == 0 { 0 } else { (self.desc.rank / self.desc.split).div_ceil(tile::CHUNK) }
+    }
 }
 
 /// The layer: `H [t, n]`, `W [m, n]`, the bias `[m]` where there is one, and `Y [t, m]`.
@@ -60,6 +83,7 @@ struct Scalars {
     a: u64,
     z: u64,
     head: u64,
+    flags: u64,
     terms: u64,
     ld_h: u64,
     ld_w: u64,
@@ -78,6 +102,8 @@ struct Scalars {
     components: u32,
     split: u32,
     gate_kind: u32,
+    raster: u32,
+    width: u32,
     drops: u32,
     threshold: u32,
     kept: f32,
@@ -86,31 +112,27 @@ struct Scalars {
 
 const _: () = assert!(size_of::<Scalars>() == tile::GEMM.scalars);
 
-/// Bytes at the head of the scratch that are zero between launches: tickets, and two words for each block of tokens.
-pub(crate) fn head_bytes(tokens: usize) -> usize {
-    let words = tokens.div_ceil(tile::BLOCK as usize).saturating_mul(2).saturating_add(tile::COUNTERS);
-    words.saturating_mul(4).saturating_add(ALIGN - 1) / ALIGN * ALIGN
-}
-
-/// Bytes of z as terms, and of X where it is not saved.
-fn terms_and_x(problem: &Problem) -> (usize, usize) {
+/// Bytes of the scratch's parts behind its head: flags of blocks of tokens, z as terms, and X where it is not saved. They are
+/// the same for every [`Way`].
+fn parts(problem: &Problem) -> [usize; 3] {
     let Problem { desc, dtype, tokens } = problem;
     if desc.components == 0 {
-        return (0, 0);
+        return [0; 3];
     }
-    let rows = tokens.saturating_mul(desc.split).saturating_mul((desc.rank / desc.split).div_ceil(tile::CHUNK));
-    let x = tokens.saturating_mul(desc.components).saturating_mul(desc.rank).saturating_mul(dtype.size());
-    (rows.saturating_mul(tile::CHUNK_BYTES).saturating_add(ALIGN - 1) / ALIGN * ALIGN, x)
+    let flags = tokens.div_ceil(tile::LEAST_TOKENS).saturating_mul(2 * 4);
+    let rows = tokens.saturating_mul(desc.split).saturating_mul(problem.chunks());
+    let x = tokens.saturating_mul(problem.width()).saturating_mul(dtype.size());
+    [flags, rows.saturating_mul(tile::CHUNK_BYTES), x]
+        .map(|bytes| bytes.checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX))
 }
 
 /// Bytes of scratch that [`launch`] needs: the head, then what does not matter before or after.
 pub(crate) fn scratch_bytes(problem: &Problem) -> usize {
-    let (terms, x) = terms_and_x(problem);
-    head_bytes(problem.tokens).saturating_add(terms).saturating_add(x)
+    parts(problem).into_iter().fold(HEAD, usize::saturating_add)
 }
 
 /// Runs the layer, with its components where the problem has some. What the views say and the problem needs is there; `t` may
-/// be 0. The head of the scratch is zero before and after.
+/// be 0. Every way gives the same bits.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for f32, more components than a block takes or more tiles or columns than 32 bits count;
@@ -119,6 +141,7 @@ pub(crate) fn scratch_bytes(problem: &Problem) -> usize {
 pub(crate) fn launch<G: Gpu>(
     gpu: &G,
     problem: &Problem,
+    way: Way,
     layer: &mut Layer<'_>,
     adapter: Option<&mut Adapter<'_>>,
     scratch: &Scratch<'_>,
@@ -128,28 +151,24 @@ pub(crate) fn launch<G: Gpu>(
     if tokens == 0 {
         return Ok(());
     }
-    let needed = scratch_bytes(problem);
-    if scratch.bytes < needed {
-        let (expected, found) = (format!("at least {needed} bytes"), format!("{} bytes", scratch.bytes));
-        return Err(Error::shape(OP, "workspace", expected, found));
-    }
-    let block = tile::BLOCK as usize;
-    let columns = desc.rows.div_ceil(block) + desc.components.saturating_mul(desc.rank).div_ceil(block);
-    let tiles = blocks(OP, tokens.div_ceil(block).saturating_mul(columns))?;
+    scratch.check(OP, scratch_bytes(problem))?;
+    let (token_blocks, columns) = way.tiles(problem);
+    let tiles = blocks(OP, token_blocks.saturating_mul(columns[0] + columns[1]))?;
     let mut scalars = of_layer(problem, layer)?;
-    scalars.head = scratch.address;
+    (scalars.head, scalars.raster) = (scratch.address, way.raster);
     match adapter {
         Some(adapter) if desc.components > 0 => add_adapter(&mut scalars, problem, adapter, scratch.address),
         None if desc.components > 0 => return Err(missing("adapter")),
         _ => {}
     }
-    let kernel = Kernel::of(OP, Family::SharedGemm, Some(problem.dtype), &tile::GEMM)?;
-    let grid = Grid { blocks: tiles.min(gpu.resident(&kernel, tile::RING)?), shared: tile::RING };
+    let kernel = Kernel::of_tile(OP, Family::SharedGemm, Some(problem.dtype), way.index, &tile::GEMM)?;
+    let shared = way.tile().ring();
+    let grid = Grid { blocks: tiles.min(gpu.resident(&kernel, shared)?), shared };
     gpu.launch(&kernel, grid, &[], &mut [], bytemuck::bytes_of(&scalars))
 }
 
 /// Refuses what the kernel is not made for.
-fn supported(problem: &Problem) -> Result<()> {
+pub(crate) fn supported(problem: &Problem) -> Result<()> {
     let desc = &problem.desc;
     if problem.dtype == Dtype::F32 {
         let reason = "the kernel multiplies f16 and bf16 on tensor cores, which have no exact products of f32; run f32 on the CPU";
@@ -161,7 +180,7 @@ fn supported(problem: &Problem) -> Result<()> {
     }
     for (what, size) in [("rows", desc.rows), ("columns", desc.cols)] {
         // The last tile's end is counted in 32 bits, too.
-        if size > u32::MAX as usize - tile::BLOCK as usize {
+        if size > u32::MAX as usize - tile::LARGEST {
             return Err(Error::unsupported(OP, format!("{size} {what} are more than the kernel counts")));
         }
     }
@@ -200,15 +219,16 @@ fn of_layer(problem: &Problem, layer: &Layer<'_>) -> Result<Scalars> {
 /// The components' part of the scalars. What their sizes say fits 32 bits, as `k·r ≤ m` does.
 fn add_adapter(scalars: &mut Scalars, problem: &Problem, adapter: &mut Adapter<'_>, scratch: u64) {
     let desc = &problem.desc;
-    let width = desc.components * desc.rank;
-    (scalars.rank, scalars.components) = (desc.rank as u32, desc.components as u32);
+    let (width, [flags, terms, _]) = (problem.width(), parts(problem));
+    (scalars.rank, scalars.components, scalars.width) = (desc.rank as u32, desc.components as u32, width as u32);
     (scalars.split, scalars.gate_kind) = (desc.split as u32, gate_kind(desc.gate));
     scalars.skeleton = adapter.skeleton.address;
     (scalars.b, scalars.ld_b) = (adapter.b.address, adapter.b.ld as u64);
     (scalars.gate, scalars.ld_gate) = (adapter.gate.address, adapter.gate.ld as u64);
     scalars.scale = adapter.scale;
-    scalars.terms = scratch + head_bytes(problem.tokens) as u64;
-    (scalars.x, scalars.ld_x) = (scalars.terms + terms_and_x(problem).0 as u64, width as u64);
+    scalars.flags = scratch + HEAD as u64;
+    scalars.terms = scalars.flags + flags as u64;
+    (scalars.x, scalars.ld_x) = (scalars.terms + terms as u64, width as u64);
     if let Some(SavedMut { x, gate, z }) = &adapter.saved {
         (scalars.x, scalars.ld_x) = (x.address, x.ld as u64);
         (scalars.a, scalars.ld_a) = (gate.address, gate.ld as u64);
@@ -231,110 +251,5 @@ fn gate_kind(gate: Gate) -> u32 {
         Gate::Linear => 2,
         Gate::LinearSoftmax => 3,
         Gate::Static => 4,
-    }
-}
-
-#[cfg(all(test, feature = "vm"))]
-mod tests {
-    use super::*;
-    use crate::device::Device;
-    use crate::gpu::vm::Vm;
-    use crate::lowrank::Parameters;
-    use crate::mat::{MatMut, MatRef};
-    use crate::shared_gemm::{Operands, Plan};
-    use half::bf16;
-
-    const TOKENS: usize = 140;
-    const DESC: Desc =
-        Desc { rows: 150, cols: 21, rank: 66, components: 2, split: 2, gate: Gate::LinearSoftmax, bias: true };
-
-    /// `len` values between −1 and 1, after `start` that are NaN.
-    fn values(start: usize, len: usize, seed: usize) -> Vec<f32> {
-        let value = |i: usize| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0;
-        std::iter::repeat_n(f32::NAN, start).chain((0..len).map(value)).collect()
-    }
-
-    fn narrow(values: &[f32]) -> Vec<bf16> {
-        values.iter().map(|&x| bf16::from_f32(x)).collect()
-    }
-
-    /// Y by way of [`Plan`].
-    fn expected(vm: &Vm, skeleton: &[u32], sizes: [usize; 5]) -> Vec<bf16> {
-        let Desc { rows, cols, rank, components, split, .. } = DESC;
-        let [h, w, bias, b, gate] = std::array::from_fn(|i| values(0, sizes[i], i));
-        let [h, w, bias] = [h, w, bias].map(|values| narrow(&values));
-        let adapter = Parameters {
-            skeleton,
-            b: MatRef::new(&b, rows / split, rank / split).unwrap(),
-            gate: MatRef::new(&gate, components, cols).unwrap(),
-            scale: 0.5,
-        };
-        let operands = Operands {
-            h: MatRef::new(&h, TOKENS, cols).unwrap(),
-            w: MatRef::new(&w, rows, cols).unwrap(),
-            bias: Some(&bias),
-            adapter: Some(adapter),
-            dropout: None,
-        };
-        let mut y = vec![bf16::ZERO; TOKENS * rows];
-        let plan = Plan::new(&Device::Vm(vm.clone()), DESC).unwrap();
-        plan.run(&operands, MatMut::new(&mut y, TOKENS, rows).unwrap(), None).unwrap();
-        y
-    }
-
-    /// What [`launch`] is given and [`run`] never gives it: operands somewhere in their buffers, and a scratch that is used
-    /// again, whose head every launch leaves as zeros.
-    #[test]
-    fn operands_start_anywhere_and_the_scratch_is_used_again() {
-        let vm = Vm::default();
-        if let Err(error) = vm.probe() {
-            assert!(std::env::var_os("REQUIRE_NVRTC").is_none(), "{error}");
-            return println!("skipped: {error}");
-        }
-        let Desc { rows, cols, rank, components, split, .. } = DESC;
-        let skeleton: Vec<u32> = (0..132).map(|i| (i * 41 % 150) as u32).collect();
-        let sizes = [TOKENS * cols, rows * cols, rows, rows / split * rank / split, components * cols];
-        let y = expected(&vm, &skeleton, sizes);
-
-        let there = |name, start: usize, i: usize| vm.upload(OP, name, &narrow(&values(start, sizes[i], i))).unwrap();
-        let [h, w, bias] = [("h", 3, 0), ("w", 7, 1), ("bias", 5, 2)].map(|(name, start, i)| there(name, start, i));
-        let b = vm.upload(OP, "b", &values(2, sizes[3], 3)).unwrap();
-        let gate = vm.upload(OP, "gate", &values(9, sizes[4], 4)).unwrap();
-        let chosen = vm.upload(OP, "skeleton", &[&[u32::MAX][..], &skeleton].concat()).unwrap();
-        let at = |buffer, start: usize, bytes: usize, ld| View::at(vm.address(buffer) + (start * bytes) as u64, ld);
-        let problem = Problem { desc: DESC, dtype: Dtype::BF16, tokens: TOKENS };
-        let bytes = scratch_bytes(&problem);
-        let scratch = vm.zeroed::<u8>(OP, "workspace", bytes).unwrap();
-        for turn in 0..3 {
-            let y_there = vm.upload(OP, "y", &narrow(&values(1, y.len(), 9))).unwrap();
-            let mut layer = Layer {
-                h: at(&h, 3, 2, cols),
-                w: at(&w, 7, 2, cols),
-                bias: Some(at(&bias, 5, 2, 0)),
-                y: ViewMut::at(vm.address(&y_there) + 2, rows),
-            };
-            let mut adapter = Adapter {
-                skeleton: at(&chosen, 1, 4, 0),
-                b: at(&b, 2, 4, rank / split),
-                gate: at(&gate, 9, 4, cols),
-                scale: 0.5,
-                dropout: None,
-                saved: None,
-            };
-            let scratch_view = Scratch::at(vm.address(&scratch), bytes);
-            launch(&vm, &problem, &mut layer, Some(&mut adapter), &scratch_view).unwrap();
-            let mut found = vec![bf16::ZERO; 1 + y.len()];
-            vm.download(OP, &y_there, &mut found).unwrap();
-            assert!(found[0].is_nan() && found[1..] == y, "turn {turn}");
-            let mut head = vec![1u8; bytes];
-            vm.download(OP, &scratch, &mut head).unwrap();
-            assert!(head[..head_bytes(TOKENS)].iter().all(|&x| x == 0), "turn {turn}");
-
-            let short = Scratch::at(scratch_view.address, bytes - 1);
-            let error = launch(&vm, &problem, &mut layer, Some(&mut adapter), &short).unwrap_err().to_string();
-            assert!(error.starts_with("shared gemm: `workspace` has"), "{error}");
-            let error = launch(&vm, &problem, &mut layer, None, &scratch_view).unwrap_err().to_string();
-            assert_eq!(error, "shared gemm: operand `adapter` is missing; the problem reads it");
-        }
     }
 }

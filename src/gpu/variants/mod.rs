@@ -16,6 +16,9 @@ pub mod qr_gram;
 pub mod qr_sketch;
 pub mod qr_solve;
 pub mod shared_gemm;
+pub mod shared_gemm_grad;
+
+use std::ops::Range;
 
 /// The entry points that share a source file and a set of tile parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,8 @@ pub enum Family {
     LowrankMerge,
     /// A frozen layer with its components in one kernel: for 16-bit elements.
     SharedGemm,
+    /// Its input gradient: for 16-bit elements.
+    SharedGemmGrad,
 }
 
 /// What matrices hold.
@@ -127,23 +132,69 @@ pub const VARIANTS: &[Variant] = &[
     lowrank_merge::variant(Element::F16),
     lowrank_merge::variant(Element::BF16),
     lowrank_merge::variant(Element::F32),
-    shared_gemm::variant(Element::F16),
-    shared_gemm::variant(Element::BF16),
+    shared_gemm::variant(Element::F16, 0),
+    shared_gemm::variant(Element::F16, 1),
+    shared_gemm::variant(Element::F16, 2),
+    shared_gemm::variant(Element::F16, 3),
+    shared_gemm::variant(Element::BF16, 0),
+    shared_gemm::variant(Element::BF16, 1),
+    shared_gemm::variant(Element::BF16, 2),
+    shared_gemm::variant(Element::BF16, 3),
+    shared_gemm_grad::variant(Element::F16),
+    shared_gemm_grad::variant(Element::BF16),
 ];
 
+/// Rows of the table that are of a family and an element, a row for each of its tiles. They lie together.
+pub fn rows(family: Family, element: Option<Element>) -> Range<usize> {
+    ROWS[family as usize][element.map_or(0, |element| 1 + element as usize)].clone()
+}
+
+/// All of [`rows`], found when compiling: every launch asks.
+static ROWS: [[Range<usize>; 4]; FAMILIES] = {
+    let mut rows = [const { [const { 0..0 }; 4] }; FAMILIES];
+    let mut i = 0;
+    while i < VARIANTS.len() {
+        let element = match VARIANTS[i].element {
+            None => 0,
+            Some(element) => 1 + element as usize,
+        };
+        let found = &mut rows[VARIANTS[i].family as usize][element];
+        if found.end == 0 {
+            found.start = i;
+        }
+        assert!(found.end == 0 || found.end == i, "rows of a family and an element lie together");
+        found.end = i + 1;
+        i += 1;
+    }
+    rows
+};
+
+const FAMILIES: usize = {
+    let (mut i, mut most) = (0, 0);
+    while i < VARIANTS.len() {
+        if VARIANTS[i].family as usize > most {
+            most = VARIANTS[i].family as usize;
+        }
+        i += 1;
+    }
+    most + 1
+};
+
 /// What the kernels include, by the names in their `#include`.
-pub const HEADERS: [&str; 16] = [
+pub const HEADERS: [&str; 18] = [
     "common/decode.cuh",
     "common/elem.cuh",
     "common/expand.cuh",
     "common/grad.cuh",
     "common/lloyd.cuh",
+    "common/module.cuh",
     "common/philox.cuh",
     "common/points.cuh",
     "common/ptx.cuh",
     "common/qr.cuh",
     "common/reduce.cuh",
     "common/ring.cuh",
+    "common/ring_nn.cuh",
     "common/shrink.cuh",
     "common/smem.cuh",
     "common/staged.cuh",
@@ -169,6 +220,7 @@ impl Family {
             Family::LowrankGrad => "lowrank_grad.cu",
             Family::LowrankMerge => "lowrank_merge.cu",
             Family::SharedGemm => "shared_gemm.cu",
+            Family::SharedGemmGrad => "shared_gemm_grad.cu",
         }
     }
 
@@ -189,6 +241,7 @@ impl Family {
             Family::LowrankGrad => lowrank_grad::ENTRIES,
             Family::LowrankMerge => lowrank_merge::ENTRIES,
             Family::SharedGemm => shared_gemm::ENTRIES,
+            Family::SharedGemmGrad => shared_gemm_grad::ENTRIES,
         }
     }
 }
@@ -213,13 +266,18 @@ impl Element {
 }
 
 impl Variant {
-    /// What to call the image, such as `norms.bf16.sm_80`.
+    /// What to call the image, such as `norms.bf16.sm_80`, or `shared_gemm.64x128.bf16.sm_80` where a family has several
+    /// tiles.
     pub fn name(&self) -> String {
-        let family = self.family.source().trim_end_matches(".cu");
-        match self.element {
-            Some(element) => format!("{family}.{}.{}", element.name(), self.arch),
-            None => format!("{family}.{}", self.arch),
+        let mut name = self.family.source().trim_end_matches(".cu").to_owned();
+        let size = |what| self.tile.iter().find(|(name, _)| *name == what).map(|(_, size)| size);
+        if let (Some(tokens), Some(columns)) = (size("BLOCK_TOKENS"), size("BLOCK_COLUMNS")) {
+            name += &format!(".{tokens}x{columns}");
         }
+        if let Some(element) = self.element {
+            name += &format!(".{}", element.name());
+        }
+        format!("{name}.{}", self.arch)
     }
 
     /// Options of the compiler beside the architecture.

@@ -7,10 +7,11 @@ use crate::gpu::lowrank::{Module, Problem, SavedMut, step};
 use crate::gpu::{Gpu, Place};
 use crate::lowrank::{Bias, Desc, DownProjection, FORWARD, Plan, check};
 use crate::resident::{MatMut, MatRef, Workspace};
+use crate::tune::Chosen;
 
 impl Plan {
     /// Queues the forward of modules of this shape on the device's stream: [`Plan::forward`] where the operands lie, in one
-    /// launch for up to 8 modules. All have the same number of tokens, which may be 0.
+    /// launch for up to 8 modules, in the way that [`Plan::tune`] has chosen. All have the same number of tokens, which may be 0.
     ///
     /// # Errors
     /// As [`Plan::forward`], naming the module where there are several; [`Error::Shape`](crate::Error::Shape) for a workspace that is
@@ -21,7 +22,7 @@ impl Plan {
         on_device!(
             &self.device,
             cpu => Err(on_the_host(&self.device)),
-            gpu => launch(gpu, &self.desc, modules, workspace)
+            gpu => launch(gpu, &self.desc, modules, workspace, &self.chosen)
         )
     }
 }
@@ -31,13 +32,14 @@ fn launch<G: Gpu, T: Elem>(
     desc: &Desc,
     modules: &mut [Forward<'_, T>],
     workspace: &mut Workspace,
+    chosen: &Chosen,
 ) -> Result<()> {
     let place = gpu.place();
     let tokens = super::each(FORWARD, "y", modules, |module| module.check(desc, place))?;
     workspace_here(FORWARD, place, workspace)?;
     let problem = Problem { desc: *desc, dtype: T::DTYPE, tokens };
     let mut there: Vec<Module<'_>> = modules.iter_mut().map(|module| module.there(desc)).collect();
-    step::forward(gpu, &problem, &mut there, &workspace.scratch())
+    step::forward(gpu, &problem, &mut there, &workspace.scratch(), chosen)
 }
 
 impl<T> Forward<'_, T> {

@@ -106,7 +106,15 @@ impl Skeleton {
         self.buffer.is_empty()
     }
 
-    fn check(&self, op: &'static str, desc: &Desc) -> Result<()> {
+    pub(crate) fn view(&self) -> View<'_> {
+        View::at(self.buffer.address(), 0)
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.buffer.place()
+    }
+
+    pub(crate) fn check(&self, op: &'static str, desc: &Desc) -> Result<()> {
         crate::error::check_len(op, "skeleton", desc.components * desc.rank, self.len())?;
         if self.rows != desc.rows {
             let found = format!("checked for a W of {} rows", self.rows);
@@ -283,7 +291,7 @@ fn in_module(mut error: Error, place: usize) -> Error {
 }
 
 /// Refuses an operand of another device or stream.
-fn here(op: &'static str, operand: &'static str, place: Place, found: Option<Place>) -> Result<()> {
+pub(crate) fn here(op: &'static str, operand: &'static str, place: Place, found: Option<Place>) -> Result<()> {
     if found.is_none_or(|found| found == place) {
         return Ok(());
     }
@@ -291,10 +299,10 @@ fn here(op: &'static str, operand: &'static str, place: Place, found: Option<Pla
 }
 
 impl Parameters<'_> {
-    fn check(&self, op: &'static str, desc: &Desc, place: Place) -> Result<()> {
+    pub(crate) fn check(&self, op: &'static str, desc: &Desc, place: Place) -> Result<()> {
         self.skeleton.check(op, desc)?;
         check::trained(op, desc, self.b.shape(), self.gate.shape(), self.scale)?;
-        here(op, "skeleton", place, Some(self.skeleton.buffer.place()))?;
+        here(op, "skeleton", place, Some(self.skeleton.place()))?;
         here(op, "b", place, self.b.place())?;
         here(op, "gate", place, self.gate.place())
     }
@@ -317,7 +325,7 @@ fn operands<'m, T>(
 ) -> crate::gpu::lowrank::Operands<'m> {
     let read = |view: &'m Option<MatRef<'_, T>>, read: bool| view.as_ref().filter(|_| read).map(MatRef::view);
     crate::gpu::lowrank::Operands {
-        skeleton: View::at(parameters.skeleton.buffer.address(), 0),
+        skeleton: parameters.skeleton.view(),
         b: parameters.b.view(),
         gate: parameters.gate.view(),
         scale: parameters.scale,

@@ -1,7 +1,7 @@
 //! A group of modules as the kernels of the backward take it: `Group` of `kernels/common/grad.cuh`.
 
-use super::super::group::{Operands, Problem, gate_kind};
-use super::super::view::{View, ViewMut};
+use super::super::group::{Adapter, Problem, gate_kind, place};
+use super::super::view::ViewMut;
 use super::cut::{Cut, PARTS, gradient};
 use super::{BackwardModule, Gradients, Input, Saved};
 use crate::error::{Error, Result};
@@ -12,13 +12,10 @@ use crate::lowrank::{BACKWARD, Desc};
 #[repr(C)]
 #[derive(Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 struct Row {
+    adapter: Adapter,
     g: u64,
     x: u64,
-    h: u64,
-    b: u64,
-    gate: u64,
     a: u64,
-    skeleton: u64,
     target: u64,
     h_gate: u64,
     grad_b: u64,
@@ -30,21 +27,12 @@ struct Row {
     dl: u64,
     ld_g: u64,
     ld_x: u64,
-    ld_h: u64,
-    ld_b: u64,
-    ld_gate: u64,
     ld_a: u64,
     ld_target: u64,
     ld_h_gate: u64,
     ld_grad_b: u64,
     ld_grad_gate: u64,
     ld_z: u64,
-    seed: u64,
-    offset: u64,
-    drops: u32,
-    threshold: u32,
-    kept: f32,
-    scale: f32,
     scatters: u32,
     accumulates: u32,
 }
@@ -155,65 +143,42 @@ fn shape(problem: &Problem, cut: &Cut) -> Result<Shape> {
 impl Row {
     fn of(desc: &Desc, module: &BackwardModule<'_>, mixed: bool, scratch: [u64; PARTS]) -> Result<Self> {
         let BackwardModule { operands, saved, input, gradients } = module;
-        let Operands { skeleton, b, gate, scale, dropout, .. } = operands;
         let Saved { x, gate: a, z } = saved;
         let Gradients { b: grad_b, gate: grad_gate, h_gate, accumulate } = gradients;
-        let place = |view: View<'_>| (view.address, view.ld as u64);
         let target = |view: &ViewMut<'_>| place(view.as_view());
-        let (h, ld_h) = match operands.h {
-            Some(h) => place(h),
-            None if desc.gate.reads_input() => {
-                return Err(Error::operand(BACKWARD, "h", "is missing; the problem reads it"));
-            }
-            None => (0, 0),
-        };
         let ((g, ld_g), (to, ld_target), scatters) = match input {
             Input::Scatter(g) => (target(g), target(g), 1),
             Input::Separate { g, dx } => (place(*g), target(dx), 0),
         };
+        let ((x, ld_x), (a, ld_a)) = (place(*x), place(*a));
         let (h_gate, ld_h_gate) = h_gate.as_ref().map_or((0, 0), target);
+        let ((grad_b, ld_grad_b), (grad_gate, ld_grad_gate)) = (target(grad_b), target(grad_gate));
         let [of_z, dz, b_sums, gate_sums, dl] = scratch;
         let (z, ld_z) = z.filter(|_| mixed).map_or((of_z, desc.rank as u64), place);
-        let mut row = Self {
+        Ok(Self {
+            adapter: Adapter::of(BACKWARD, desc, operands)?,
             g,
-            ld_g,
-            x: x.address,
-            ld_x: x.ld as u64,
-            h,
-            ld_h,
-            b: b.address,
-            ld_b: b.ld as u64,
-            gate: gate.address,
-            ld_gate: gate.ld as u64,
-            a: a.address,
-            ld_a: a.ld as u64,
-            skeleton: skeleton.address,
+            x,
+            a,
             target: to,
-            ld_target,
             h_gate,
-            ld_h_gate,
-            grad_b: grad_b.address,
-            ld_grad_b: grad_b.ld as u64,
-            grad_gate: grad_gate.address,
-            ld_grad_gate: grad_gate.ld as u64,
+            grad_b,
+            grad_gate,
             z,
-            ld_z,
             dz,
             b_sums,
             gate_sums,
             dl,
-            kept: 1.0,
-            scale: *scale,
+            ld_g,
+            ld_x,
+            ld_a,
+            ld_target,
+            ld_h_gate,
+            ld_grad_b,
+            ld_grad_gate,
+            ld_z,
             scatters,
             accumulates: (*accumulate).into(),
-            ..Self::default()
-        };
-        if let Some(dropout) = dropout {
-            (row.drops, row.seed, row.offset) = (1, dropout.seed, dropout.offset);
-            // p < 1, so below 2^32.
-            row.threshold = dropout.threshold() as u32;
-            row.kept = dropout.kept_scale();
-        }
-        Ok(row)
+        })
     }
 }

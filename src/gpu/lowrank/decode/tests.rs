@@ -142,15 +142,21 @@ impl Case {
     fn outcome<T: Elem>(&self, vm: &Vm, way: Way, seeds: &[usize]) -> Vec<[Vec<u8>; 4]> {
         let problem = Problem { desc: self.desc, dtype: T::DTYPE, tokens: self.tokens };
         let scratch = vm.upload(FORWARD, "workspace", &[0u8; HEAD]).unwrap();
+        let limit = vm.shared_limit() as usize;
         let mut found = Vec::new();
         for _ in 0..if matches!(way, Way::Few(_)) { 2 } else { 1 } {
             let there: Vec<There> = seeds.iter().map(|&seed| self.there::<T>(vm, seed)).collect();
             let modules: Vec<_> = there.iter().map(|there| self.module(vm, there, size_of::<T>())).collect();
             vm.take_launches();
             match way {
-                Way::Many => super::super::launch(vm, &problem, &modules).unwrap(),
+                Way::Many => {
+                    let layout = Layout::choose(&self.desc, T::DTYPE.into(), self.dropout, limit).unwrap();
+                    super::super::launch(vm, &problem, &modules, layout).unwrap();
+                }
                 Way::Few(shares) => {
-                    run(vm, &problem, &modules, &Scratch::at(vm.address(&scratch), HEAD), shares).unwrap();
+                    let layout = shares.layout(&problem, self.dropout, limit).unwrap();
+                    let scratch = Scratch::at(vm.address(&scratch), HEAD);
+                    launch(vm, &problem, &modules, &scratch, &shares, layout).unwrap();
                 }
             }
             let launches = vm.take_launches();
@@ -194,8 +200,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 /// Slices of so many windows instead of those of the problem.
 fn cut(problem: &Problem, modules: usize, tokens: usize, windows: usize) -> Shares {
-    let all = (problem.desc.rows / problem.desc.split).div_ceil(tile::window(problem.dtype.into()));
-    Shares { windows, slices: all.div_ceil(windows), ..Shares::of(problem, modules, tokens) }
+    Shares::of(problem, modules, tokens, windows)
 }
 
 fn same<T: Elem>(vm: &Vm, case: Case, shares: Shares) {
@@ -292,6 +297,22 @@ fn no_schedule_changes_a_bit() {
     }
 }
 
+/// A warp with a second window still reads it, chosen columns and all, while others of its block have none left: the ticket waits
+/// for all of them, or the last block would update what is being read.
+#[test]
+fn the_ticket_waits_for_every_window_of_the_block() {
+    let Some(vm) = machine(Settings::default()) else { return };
+    let case = case(desc(26 * 32, 8, 2, 1, Gate::Static, Bias::None), 2);
+    let expected = case.outcome::<bf16>(&vm, Way::Many, &[3]);
+    let shares = cut(&case.problem::<bf16>(), 1, 2, 13);
+    assert!(shares.slices == 2 && shares.windows > lowrank::WARPS as usize);
+    for seed in 1..=8 {
+        let checks = Checks { global_races: true, ..Checks::ALL };
+        let Some(vm) = machine(Settings { checks, seed: Some(seed), resident: 2 }) else { return };
+        assert!(case.outcome::<bf16>(&vm, Way::Few(shares), &[3]) == expected, "seed {seed}");
+    }
+}
+
 /// What decides is the problem; the shapes that the kernel's header speaks of.
 #[test]
 fn tokens_and_columns_are_cut_by_the_problem() {
@@ -316,9 +337,11 @@ fn what_does_not_fit_is_left_to_the_other_kernel() {
     let Some(vm) = machine(Settings::default()) else { return };
     let case = case(desc(20_000, 1, 20_000, 1, Gate::Static, Bias::None), 1);
     let there = case.there::<f32>(&vm, 1);
-    let modules = [case.module(&vm, &there, 4)];
+    let mut modules = [case.module(&vm, &there, 4)];
     let scratch = vm.upload(FORWARD, "workspace", &[0u8; HEAD]).unwrap();
-    let refused = launch(&vm, &case.problem::<f32>(), &modules, &Scratch::at(vm.address(&scratch), HEAD));
+    let scratch = Scratch::at(vm.address(&scratch), HEAD);
+    let chosen = crate::tune::Chosen::default();
+    let refused = super::super::step::forward(&vm, &case.problem::<f32>(), &mut modules, &scratch, &chosen);
     assert!(refused.unwrap_err().to_string().contains("rank 1 with 20000 components needs"));
     assert!(vm.take_launches().is_empty());
 }

@@ -175,7 +175,7 @@ fn every_tile_and_every_group_has_the_same_bits_within_the_bound() {
 
 #[test]
 fn the_tile_keeps_the_busiest_multiprocessor_short() {
-    let chosen = |tokens, width, modules| choose(tokens, width, modules).tokens;
+    let chosen = |tokens, width, modules| choose(&problem::<bf16>(tokens, 64, width), modules).tokens;
     assert_eq!([chosen(1, 128, 1), chosen(256, 128, 1), chosen(1, 512, 8)], [16; 3]);
     assert_eq!([chosen(256, 512, 1), chosen(2048, 128, 1), chosen(512, 128, 8)], [64; 3]);
     assert_eq!([chosen(2048, 512, 1), chosen(8192, 512, 8)], [128; 2]);
@@ -187,16 +187,16 @@ fn what_no_launch_takes_is_refused() {
         let problem = problem::<f32>(1, 4, 2);
         let module = || Module { h: View::at(0, 4), w: View::at(0, 4), skeleton: View::at(0, 0), x: ViewMut::at(0, 2) };
         let nine: Vec<Module<'_>> = (0..9).map(|_| module()).collect();
-        let error = launch(&vm, &problem, &nine).unwrap_err().to_string();
+        let error = launch(&vm, &problem, &nine, &Chosen::default()).unwrap_err().to_string();
         assert!(error.contains("9 modules; one launch takes at most 8"), "{error}");
         let wide = Problem { desc: Desc { rank: 1 << 32, ..problem.desc }, ..problem };
-        let error = launch(&vm, &wide, &[module()]).unwrap_err().to_string();
+        let error = launch(&vm, &wide, &[module()], &Chosen::default()).unwrap_err().to_string();
         assert!(error.contains("4294967296 columns of the down-projection"), "{error}");
         let many = Problem { tokens: usize::MAX, ..problem };
-        let error = launch(&vm, &many, &[module()]).unwrap_err().to_string();
+        let error = launch(&vm, &many, &[module()], &Chosen::default()).unwrap_err().to_string();
         assert!(error.contains("blocks are more than one launch can have"), "{error}");
         vm.take_launches();
-        launch(&vm, &Problem { tokens: 0, ..problem }, &[module()]).unwrap();
+        launch(&vm, &Problem { tokens: 0, ..problem }, &[module()], &Chosen::default()).unwrap();
         assert!(vm.take_launches().is_empty());
     }
 }

@@ -1,0 +1,70 @@
+//! Operands of a problem that is measured: never zero, of the size of one, the same every time.
+
+use crate::elem::Dtype;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::mat::zeroed;
+use crate::random::{Stream, Use};
+
+/// Makes operands on a device.
+pub(super) struct Draw<'a, G: Gpu> {
+    pub gpu: &'a G,
+    pub op: &'static str,
+}
+
+impl<G: Gpu> Draw<'_, G> {
+    /// Elements with magnitudes in [1/2, 1): sign and fraction are drawn, the exponent is not.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn elements(&self, name: &'static str, dtype: Dtype, len: usize, seed: u32) -> Result<G::Buffer> {
+        let (exponent, sign_and_fraction) = match dtype {
+            Dtype::F16 => (14 << 10, 0x83ff),
+            Dtype::BF16 => (126 << 7, 0x807f),
+            Dtype::F32 => return self.floats(name, len, 0),
+        };
+        let mut bits = zeroed::<u16>(name, len)?;
+        for (i, bits) in bits.iter_mut().enumerate() {
+            *bits = exponent | (hash(i, seed) >> 16) as u16 & sign_and_fraction;
+        }
+        self.gpu.upload(self.op, name, &bits)
+    }
+
+    /// Floats with magnitudes in [2^(e−1), 2^e).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn floats(&self, name: &'static str, len: usize, e: i8) -> Result<G::Buffer> {
+        let mut bits = zeroed::<u32>(name, len)?;
+        for (i, bits) in bits.iter_mut().enumerate() {
+            *bits = (126 + i32::from(e)).unsigned_abs() << 23 | hash(i, 0x5eed) & 0x807f_ffff;
+        }
+        self.gpu.upload(self.op, name, &bits)
+    }
+
+    /// Distinct rows of W.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn skeleton(&self, rows: usize, width: usize) -> Result<G::Buffer> {
+        // Rows below 2^32, as launches require.
+        let chosen = Stream::new(0, Use::Selection).sample(rows, width);
+        let chosen: Vec<u32> = chosen.into_iter().map(|row| row as u32).collect();
+        self.gpu.upload(self.op, "skeleton", &chosen)
+    }
+}
+
+/// A gate's parameters, whose sums of `cols` products are of the size of one.
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub(super) fn gate_values<G: Gpu>(draw: &Draw<'_, G>, len: usize, cols: usize) -> Result<G::Buffer> {
+    // At most 32.
+    draw.floats("gate", len, -((cols.max(1).ilog2() / 2) as i8))
+}
+
+/// 32 bits of a counter.
+fn hash(i: usize, seed: u32) -> u32 {
+    let mixed = (i as u64 ^ u64::from(seed) << 40).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32) as u32
+}

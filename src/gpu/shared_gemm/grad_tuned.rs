@@ -1,0 +1,184 @@
+//! What the input gradient offers a tuner: tiles, and how many blocks of tokens share columns at a time.
+
+use super::grad::{GradLayer, GradProblem, Way, launch, variant};
+use crate::elem::Dtype;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::gpu::lowrank::{View, ViewMut};
+use crate::gpu::model::{Card, Work};
+use crate::gpu::occupancy::Need;
+use crate::gpu::tunable::{Prepared, Tunable};
+use crate::gpu::variants::shared_gemm_grad::{DEPTH, TILES, Tile};
+use crate::random::{Stream, Use};
+use crate::shared_gemm::Desc;
+use crate::shared_gemm::grad::GRAD;
+use crate::tune::Config;
+use half::{bf16, f16};
+
+/// The blocks of tokens to try, the default's first.
+const RASTERS: [u32; 3] = [8, 4, 16];
+/// Instructions as the virtual machine counts them, of a warp: for a step of 16 along K; for 16 bytes that each lane copies, of a
+/// stage that is whole and of any other; before and after its stages.
+const STEP: f64 = 73.5;
+const COPY: f64 = 4.5;
+const EDGE: f64 = 31.0;
+const WARP: f64 = 520.0;
+
+/// The input gradient of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TunedGrad {
+    pub desc: Desc,
+    pub dtype: Dtype,
+    pub tokens: usize,
+}
+
+impl TunedGrad {
+    fn problem(&self) -> GradProblem {
+        let Desc { rows, cols, rank, components, .. } = self.desc;
+        let width = if components > 0 { components * rank } else { 0 };
+        GradProblem { rows, cols, width, dtype: self.dtype, tokens: self.tokens }
+    }
+
+    /// The largest power of two, up to 16, that divides the bytes of every row when they are packed.
+    fn align(&self) -> usize {
+        let GradProblem { rows, cols, width, .. } = self.problem();
+        let bytes = [rows, cols, width].map(|elements| elements.saturating_mul(self.dtype.size()));
+        1 << bytes.iter().fold(16, |bits, bytes| bits | bytes).trailing_zeros()
+    }
+}
+
+/// What a block of a tile needs.
+fn need(tile: &Tile) -> Need {
+    let [x, y] = tile.entry.block;
+    Need { threads: x * y, registers: tile.registers, shared: tile.ring() }
+}
+
+impl Tunable for TunedGrad {
+    fn kernel(&self) -> &'static str {
+        Way::default().config().kernel()
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    fn shape(&self) -> String {
+        let GradProblem { rows, cols, width, .. } = self.problem();
+        format!("m={rows} n={cols} kr={width} align={}", self.align())
+    }
+
+    fn images(&self) -> Vec<usize> {
+        variant(self.dtype).into_iter().collect()
+    }
+
+    fn candidates(&self, card: &Card) -> Vec<Config> {
+        let mut ways: Vec<Way> = Vec::new();
+        for tile in TILES.iter().filter(|tile| card.multiprocessor.blocks(need(tile)).0 > 0) {
+            for raster in RASTERS {
+                let way = Way { tile, raster };
+                let [down, _] = way.tiles(&self.problem());
+                // Beyond the last block of tokens, rasters are all the same.
+                let order = |way: &Way| (way.tile.tokens, way.tile.columns, (way.raster as usize).min(down));
+                if ways.iter().all(|other| order(other) != order(&way)) {
+                    ways.push(way);
+                }
+            }
+        }
+        ways.iter().map(Way::config).collect()
+    }
+
+    fn work(&self, _: &Card, config: &Config) -> Result<Vec<Work>> {
+        let way = way(config)?;
+        let GradProblem { rows, cols, width, tokens, .. } = self.problem();
+        let [down, across] = way.tiles(&self.problem());
+        let need = need(way.tile);
+        let blocks = (down * across) as f64;
+        let warps = (tokens.div_ceil(64) * cols.div_ceil(32)) as f64; // with anything to multiply
+        let steps = (rows.div_ceil(16) + width.div_ceil(16)) as f64;
+        let stages = (rows.div_ceil(DEPTH) + width.div_ceil(DEPTH)) as f64;
+        let whole = if self.align() == 16 {
+            let [tokens, cols] = [tokens / way.tile.tokens as usize, cols / way.tile.columns as usize];
+            (tokens * cols * (rows / DEPTH)) as f64 // stages, of all blocks
+        } else {
+            0.0
+        };
+        let elements = |matrices: f64| matrices * self.dtype.size() as f64;
+        let (t, n, k) = (tokens as f64, cols as f64, (rows + width) as f64);
+        // Each lane of a warp copies 16 bytes at a time: of a stage of both operands, and of a tile of the result.
+        let copies = f64::from(way.tile.tokens + way.tile.columns) * 8.0 / 32.0;
+        let stores = f64::from(way.tile.tokens * way.tile.columns) / 8.0 / 32.0;
+        let (mma, ldmatrix) = (16.0, 6.0); // of a warp's step
+        let fragments = f64::from(way.tile.tokens * way.tile.columns) / 64.0; // pairs of 32 lanes
+        Ok(vec![Work {
+            blocks: (down * across) as u64,
+            need,
+            memory: elements(t * k + rows as f64 * n + t * n) + 4.0 * width as f64,
+            cache: elements((t * across as f64 + n * down as f64) * k + t * n),
+            tensor: warps * steps * mma * 4096.0,
+            instructions: warps * steps * STEP
+                + copies * (whole * COPY + (blocks * stages - whole) * EDGE)
+                + blocks * f64::from(need.threads / 32) * WARP,
+            // Four passes for 16 bytes of each lane, and for four fragments of a warp.
+            wavefronts: warps * steps * ldmatrix * 4.0 + blocks * (stages * copies * 4.0 + stores * 4.0 + fragments),
+        }])
+    }
+
+    fn prepare<G: Gpu>(&self, gpu: &G) -> Result<Prepared<G>> {
+        let GradProblem { rows, cols, width, tokens, .. } = self.problem();
+        let stream = &mut Stream::new(0, Use::Sketch);
+        let mut matrix = |name, rows: usize, cols: usize| {
+            gpu.upload(GRAD, name, &elements(stream, self.dtype, rows.saturating_mul(cols))?)
+        };
+        let mut inputs = vec![matrix("g", tokens, rows)?, matrix("w", rows, cols)?];
+        if width > 0 {
+            inputs.push(matrix("dx", tokens, width)?);
+            // Far apart, as chosen rows are.
+            let skeleton: Vec<u32> = (0..width).map(|i| (i * (rows / width)) as u32).collect();
+            inputs.push(gpu.upload(GRAD, "skeleton", &skeleton)?);
+        }
+        let len = tokens.saturating_mul(cols);
+        let dh = gpu.zeroed::<u16>(GRAD, "dh", len)?;
+        Ok(Prepared { inputs, outputs: vec![(dh, len.saturating_mul(self.dtype.size()))], scratch: None })
+    }
+
+    fn run<G: Gpu>(&self, gpu: &G, prepared: &mut Prepared<G>, config: &Config) -> Result<()> {
+        let (problem, way) = (self.problem(), way(config)?);
+        let (inputs, outputs) = (&prepared.inputs, &mut prepared.outputs);
+        let whole = |i: usize, ld| inputs.get(i).map(|buffer| View::whole(gpu, buffer, ld));
+        let missing = |operand| Error::operand(GRAD, operand, "was not prepared");
+        let mut layer = GradLayer {
+            g: whole(0, problem.rows).ok_or_else(|| missing("g"))?,
+            w: whole(1, problem.cols).ok_or_else(|| missing("w"))?,
+            components: whole(2, problem.width).zip(whole(3, 0)).map(|(dx, skeleton)| [dx, skeleton]),
+            add: None,
+            dh: outputs
+                .first_mut()
+                .map(|(dh, _)| ViewMut::whole(gpu, dh, problem.cols))
+                .ok_or_else(|| missing("dh"))?,
+        };
+        launch(gpu, &problem, &way, &mut layer)
+    }
+}
+
+fn way(config: &Config) -> Result<Way> {
+    Way::of(config).ok_or_else(|| Error::unsupported(GRAD, format!("no way to run it is `{config}`")))
+}
+
+/// Numbers between 1/2 and 1 of either sign, as bits.
+fn elements(stream: &mut Stream, dtype: Dtype, len: usize) -> Result<Vec<u16>> {
+    let mut bits = crate::mat::zeroed("operand", len)?;
+    for bits in &mut bits {
+        let uniform = stream.uniform() as f32 - 0.5;
+        let x = uniform + 0.5f32.copysign(uniform);
+        *bits = if dtype == Dtype::F16 { f16::from_f32(x).to_bits() } else { bf16::from_f32(x).to_bits() };
+    }
+    Ok(bits)
+}
+
+#[cfg(all(test, feature = "vm"))]
+#[path = "grad_tests.rs"]
+mod tests;
