@@ -3,8 +3,8 @@
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use crate::gpu::lowrank::{View, ViewMut};
+use crate::gpu::variants::Family;
 use crate::gpu::variants::shared_gemm_grad::{TILES, Tile};
-use crate::gpu::variants::{Element, Family};
 use crate::gpu::{Gpu, Grid, Kernel, blocks};
 use crate::shared_gemm::grad::GRAD;
 use crate::tune::Config;
@@ -104,19 +104,16 @@ struct Scalars {
 
 const _: () = assert!(size_of::<Scalars>() == TILES[0].entry.scalars);
 
-/// The variant's index in the table.
+/// Refuses what the kernel is not made for.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for f32.
-pub(crate) fn variant(dtype: Dtype) -> Result<usize> {
+pub(crate) fn supported(dtype: Dtype) -> Result<()> {
     if dtype == Dtype::F32 {
         let reason = "the kernel multiplies f16 and bf16 on tensor cores, which have no exact products of f32; run f32 on the CPU";
         return Err(Error::unsupported(GRAD, reason));
     }
-    let element = Some(Element::from(dtype));
-    let variants = crate::gpu::variants::VARIANTS;
-    let found = variants.iter().position(|v| v.family == Family::SharedGemmGrad && v.element == element);
-    found.ok_or_else(|| Error::unsupported(GRAD, "the kernel is not compiled for this element"))
+    Ok(())
 }
 
 /// Computes `dH`. What the views say and the problem needs is there; `t` may be 0. Needs no scratch.
@@ -125,7 +122,7 @@ pub(crate) fn variant(dtype: Dtype) -> Result<usize> {
 /// [`Error::Unsupported`] for f32, or more columns, rows or tiles than 32 bits count; [`Error::Operand`] where the problem has
 /// components and their operands are not there; what [`Gpu`] refuses.
 pub(crate) fn launch<G: Gpu>(gpu: &G, problem: &GradProblem, way: &Way, layer: &mut GradLayer<'_>) -> Result<()> {
-    let variant = variant(problem.dtype)?;
+    supported(problem.dtype)?;
     for (what, size) in [("rows", problem.rows), ("columns", problem.cols)] {
         if u32::try_from(size).is_err() {
             return Err(Error::unsupported(GRAD, format!("{size} {what} are more than the kernel counts")));
@@ -158,7 +155,7 @@ pub(crate) fn launch<G: Gpu>(gpu: &G, problem: &GradProblem, way: &Way, layer: &
     if let Some(add) = &layer.add {
         (scalars.add, scalars.ld_add) = (add.address, add.ld as u64);
     }
-    let kernel = Kernel { op: GRAD, variant, entry: way.tile.entry };
+    let kernel = Kernel::of(GRAD, Family::SharedGemmGrad, Some(problem.dtype), way.tile.entry)?;
     let grid = Grid { blocks, shared: way.tile.ring() };
     gpu.launch(&kernel, grid, &[], &mut [], bytemuck::bytes_of(&scalars))
 }

@@ -1,6 +1,6 @@
 //! The input gradient on operands in host memory: there, one launch, and back.
 
-use super::grad::{GradLayer, GradProblem, Way, launch, variant};
+use super::grad::{GradLayer, GradProblem, Way, launch, supported};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -22,7 +22,7 @@ pub(crate) fn input_gradient<G: Gpu, T: Elem>(
     let GradOperands { g, w, adapter, add } = operands;
     let width = adapter.as_ref().map_or(0, |adapter| adapter.skeleton.len());
     let problem = GradProblem { rows: w.rows(), cols: w.cols(), width, dtype: T::DTYPE, tokens: g.rows() };
-    variant(problem.dtype)?;
+    supported(problem.dtype)?;
     if problem.tokens == 0 {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! What the input gradient offers a tuner: tiles, and how many blocks of tokens share columns at a time.
 
-use super::grad::{GradLayer, GradProblem, Way, launch, variant};
+use super::grad::{GradLayer, GradProblem, Way, launch};
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -9,6 +9,7 @@ use crate::gpu::model::{Card, Work};
 use crate::gpu::occupancy::Need;
 use crate::gpu::tunable::{Prepared, Tunable};
 use crate::gpu::variants::shared_gemm_grad::{DEPTH, TILES, Tile};
+use crate::gpu::variants::{Family, rows};
 use crate::random::{Stream, Use};
 use crate::shared_gemm::Desc;
 use crate::shared_gemm::grad::GRAD;
@@ -72,7 +73,7 @@ impl Tunable for TunedGrad {
     }
 
     fn images(&self) -> Vec<usize> {
-        variant(self.dtype).into_iter().collect()
+        rows(Family::SharedGemmGrad, Some(self.dtype.into())).collect()
     }
 
     fn candidates(&self, card: &Card) -> Vec<Config> {
