@@ -9,6 +9,7 @@ pub(crate) mod cluster;
 mod compile;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod draw;
 pub(crate) mod image;
 pub(crate) mod interp;
 pub(crate) mod lowrank;

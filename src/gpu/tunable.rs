@@ -17,8 +17,7 @@ pub(crate) trait Tunable {
     /// Tokens; keys hold the next power of two, and candidates are measured at it.
     fn tokens(&self) -> usize;
 
-    /// Whatever else decides, in a fixed order: `m=4096 n=4096 k=4 r=32 s=2 gate=inner align=16`. `align` is the largest power
-    /// of two, up to 16, that divides the bytes of every row when they are packed.
+    /// Whatever else decides, in a fixed order: `m=4096 n=4096 k=4 r=32 s=2 gate=inner align=16`. Of bytes of rows, what [`align`] says.
     fn shape(&self) -> String;
 
     /// Variants whose images the candidates come from, as indices of `VARIANTS`; their hash is a part of the key.
@@ -44,6 +43,12 @@ pub(crate) trait Tunable {
     /// # Errors
     /// What the operation's launch refuses.
     fn run<G: Gpu>(&self, gpu: &G, prepared: &mut Prepared<G>, config: &Config) -> Result<()>;
+}
+
+/// The largest power of two, up to 16, that divides all of these bytes: how rows that are packed can be copied. Rows that are not
+/// there, of 0 bytes, do not matter.
+pub(crate) fn align(bytes: &[usize]) -> usize {
+    1 << bytes.iter().fold(16, |bits, bytes| bits | bytes).trailing_zeros()
 }
 
 /// Operands on a device, in the order that the operation knows.

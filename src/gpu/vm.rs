@@ -6,6 +6,8 @@ mod launched;
 mod tests;
 
 pub use launched::Launched;
+#[cfg(test)]
+pub(crate) use tests::machine;
 
 use super::model::Card;
 use super::occupancy::Need;

@@ -4,26 +4,13 @@ use super::*;
 use crate::device::Device;
 use crate::elem::Elem;
 use crate::error::Error;
-use crate::gpu::vm::{Settings, Vm};
+use crate::gpu::vm::{Settings, Vm, machine};
 use crate::lowrank::SavedMut as SavedHere;
 use crate::lowrank::{Bias, Desc, DownProjection, Dropout, Gate, Layer, Output, Parameters, Plan};
 use crate::mat::{MatMut, MatRef};
 use bytemuck::Pod;
 use half::{bf16, f16};
 use ptx_vm::Checks;
-
-/// A machine, or `None`, said aloud, where there is no compiler and none is required.
-pub(super) fn machine(settings: Settings) -> Option<Vm> {
-    let vm = Vm::new(settings);
-    match vm.probe() {
-        Ok(()) => Some(vm),
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// A matrix somewhere in a buffer of its own: its first element and its rows' ends lie between guards.
 pub(super) struct Placed<T> {

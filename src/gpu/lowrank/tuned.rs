@@ -3,7 +3,6 @@
 //! have other bits.
 
 mod down;
-mod operands;
 #[cfg(all(test, feature = "vm"))]
 mod tests;
 mod work;
@@ -18,13 +17,13 @@ use super::view::{View, ViewMut};
 use super::way::Way;
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
+use crate::gpu::draw::{Draw, of_sums};
 use crate::gpu::model::{Card, Work};
-use crate::gpu::tunable::{Prepared, Tunable};
+use crate::gpu::tunable::{Prepared, Tunable, align};
 use crate::gpu::variants::{Family, VARIANTS};
 use crate::gpu::{Gpu, variants};
 use crate::lowrank::{Bias, Desc, DownProjection, FORWARD};
 use crate::tune::{Config, Outcome, Tuner, bucket};
-use operands::{Draw, gate_values};
 
 /// Chooses for every kernel of the forward.
 ///
@@ -108,13 +107,13 @@ impl Tunable for Forward {
         let draw = Draw { gpu, op: FORWARD };
         let unless = |there: bool, len: usize| if there { len } else { 0 };
         let inputs = vec![
-            draw.elements("y0", dtype, tokens.saturating_mul(rows), 1)?,
+            draw.elements("y0", dtype, tokens.saturating_mul(rows), 1, 0)?,
             draw.skeleton(rows, width)?,
             draw.floats("b", rows / split * (rank / split), 0)?,
-            gate_values(&draw, gate_rows * gate_cols, gate_cols)?,
-            draw.elements("h", dtype, unless(gate.reads_input(), tokens.saturating_mul(cols)), 2)?,
-            draw.elements("bias", dtype, unless(bias != Bias::None, rows), 3)?,
-            draw.elements("given", dtype, unless(down == DownProjection::Gemm, tokens.saturating_mul(width)), 4)?,
+            draw.floats("gate", gate_rows * gate_cols, of_sums(gate_cols))?,
+            draw.elements("h", dtype, unless(gate.reads_input(), tokens.saturating_mul(cols)), 2, 0)?,
+            draw.elements("bias", dtype, unless(bias != Bias::None, rows), 3, 0)?,
+            draw.elements("given", dtype, unless(down == DownProjection::Gemm, tokens.saturating_mul(width)), 4, 0)?,
         ];
         let output = |name, per_token: usize, size: usize| {
             let bytes = tokens.saturating_mul(per_token).saturating_mul(size);
@@ -172,11 +171,6 @@ fn not_served(config: &Config) -> Error {
 fn image(family: Family, dtype: Dtype) -> Option<usize> {
     let element = Some(variants::Element::from(dtype));
     VARIANTS.iter().position(|variant| variant.family == family && variant.element == element)
-}
-
-/// The largest power of two, up to 16, that divides all of them.
-fn align(bytes: &[usize]) -> usize {
-    bytes.iter().fold(16, |align, bytes| align.min(1 << bytes.trailing_zeros().min(4)))
 }
 
 /// As the command line has it.

@@ -1,7 +1,7 @@
 //! A model of a card: how long a launch should take by what it moves and computes. **A model, never a measurement.**
 //!
 //! It is the clock of the virtual machine, ranks the ways of running a kernel before any is timed, and says what a kernel
-//! should be bound by. What it is given is counted ([`Launched::modelled`](crate::vm::Launched::modelled), feature `vm`) or
+//! should be bound by. What it is given is counted (`vm::Launched::modelled`, feature `vm`) or
 //! estimated before the launch.
 //!
 //! # What is modelled
@@ -44,7 +44,7 @@
 //! * Which operand is under way: a block whose shared memory waits for few rows counts as one that waits for all of it.
 //! * Order: which tiles share the second cache at a time (a raster), row buffers of device memory, clocks under the power limit.
 //! * A grid is taken as it was launched. Kernels whose blocks fetch work until there is none launch as many blocks as are
-//!   resident: few, on a virtual machine with few ([`Settings::resident`](crate::vm::Settings)).
+//!   resident: few, on a virtual machine with few (`vm::Settings::resident`).
 //!
 //! # How wrong it may be
 //!

@@ -5,16 +5,13 @@
 
 mod config;
 pub(crate) mod grad;
-mod grad_host;
-mod grad_tuned;
 mod host;
 #[cfg(all(test, feature = "vm"))]
 mod tests;
 mod tuned;
 
 pub(crate) use config::Way;
-pub(crate) use grad_host::input_gradient;
-pub(crate) use grad_tuned::TunedGrad;
+pub(crate) use grad::{TunedGrad, input_gradient};
 pub(crate) use host::run;
 pub(crate) use tuned::Tuned;
 

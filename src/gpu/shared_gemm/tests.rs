@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::gpu::model::{Card, Work};
 use crate::gpu::tunable::Tunable;
 use crate::gpu::variants::shared_gemm::TILES;
-use crate::gpu::vm::Vm;
+use crate::gpu::vm::{Settings, Vm, machine};
 use crate::lowrank::Parameters;
 use crate::mat::{MatMut, MatRef};
 use crate::shared_gemm::{Operands, Plan};
@@ -24,19 +24,6 @@ fn values(start: usize, len: usize, seed: usize) -> Vec<f32> {
 
 fn narrow(values: &[f32]) -> Vec<bf16> {
     values.iter().map(|&x| bf16::from_f32(x)).collect()
-}
-
-/// A machine, or `None`, said aloud, where there is no compiler and none is required.
-fn machine() -> Option<Vm> {
-    let vm = Vm::default();
-    match vm.probe() {
-        Ok(()) => Some(vm),
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
 }
 
 /// Y by way of [`Plan`].
@@ -67,7 +54,7 @@ fn expected(vm: &Vm, skeleton: &[u32], sizes: [usize; 5]) -> Vec<bf16> {
 /// zeros; the rest of it may hold anything.
 #[test]
 fn operands_start_anywhere_and_the_scratch_is_used_again() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let Desc { rows, cols, rank, components, split, .. } = DESC;
     let skeleton: Vec<u32> = (0..132).map(|i| (i * 41 % 150) as u32).collect();
     let sizes = [TOKENS * cols, rows * cols, rows, rows / split * rank / split, components * cols];
@@ -142,7 +129,7 @@ fn estimated_and_counted(vm: &Vm, problem: Problem, way: Way) -> (Work, Work) {
 /// Tensor operations to the last one, and what else the cost model goes by, within a few in a hundred.
 #[test]
 fn what_is_estimated_is_counted() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let mut beyond = Vec::new();
     for (index, tile) in TILES.iter().enumerate() {
         let way = Way { index, ..Way::default() };
@@ -172,7 +159,7 @@ fn what_is_estimated_is_counted() {
 /// Odd sizes: parts that end within eight columns, ragged tokens and columns.
 #[test]
 fn ragged_tensor_operations_are_estimated_exactly() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     for (index, tile) in TILES.iter().enumerate() {
         for (tokens, rows, cols, rank, components, split) in
             [(70, 333, 70, 66, 2, 3), (9, 40, 17, 4, 8, 4), (150, 270, 8, 5, 0, 1)]
@@ -189,7 +176,7 @@ fn ragged_tensor_operations_are_estimated_exactly() {
 /// a multiprocessor does not hold.
 #[test]
 fn candidates_are_legal_and_differ() {
-    if machine().is_none() {
+    if machine(Settings::default()).is_none() {
         return;
     }
     let problem = |tokens| Problem { desc: Desc::frozen(4096, 4096, false), dtype: Dtype::BF16, tokens };

@@ -5,15 +5,15 @@ use super::{Adapter, Layer, Problem, Way, launch, scratch_bytes};
 use crate::elem::Dtype;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::gpu::draw::{Draw, of_sums};
 use crate::gpu::lowrank::step::{HEAD, Scratch};
 use crate::gpu::lowrank::{SavedMut, View, ViewMut};
 use crate::gpu::model::{Card, Work};
-use crate::gpu::tunable::{Prepared, Tunable};
+use crate::gpu::tunable::{Prepared, Tunable, align};
 use crate::gpu::variants::shared_gemm::{CHUNK_BYTES, Tile};
 use crate::gpu::variants::{Family, rows};
 use crate::shared_gemm::OP;
 use crate::tune::Config;
-use half::{bf16, f16};
 
 /// A problem, of as many tokens as are measured.
 #[derive(Clone, Copy, Debug)]
@@ -157,8 +157,7 @@ impl Tunable for Tuned {
 
     fn shape(&self) -> String {
         let Problem { desc, dtype, .. } = &self.0;
-        let packed = [desc.rows, desc.cols, self.0.width()].map(|size| (size * dtype.size()) | 16);
-        let align = packed.into_iter().map(|bytes| 1 << bytes.trailing_zeros()).min().unwrap_or(16);
+        let align = align(&[desc.rows, desc.cols, self.0.width()].map(|elements| elements * dtype.size()));
         let crate::shared_gemm::Desc { rows, cols, rank, components, split, gate, bias } = desc;
         let gate = gate.name();
         format!("m={rows} n={cols} k={components} r={rank} s={split} gate={gate} bias={bias} align={align}")
@@ -197,27 +196,18 @@ impl Tunable for Tuned {
     fn prepare<G: Gpu>(&self, gpu: &G) -> Result<Prepared<G>> {
         let Problem { desc, dtype, tokens } = self.0;
         let (rows, cols, width) = (desc.rows, desc.cols, self.0.width());
-        let elements = |name, seed, len, size| {
-            let values = noise(seed, len, size);
-            let bits: Vec<u16> = match dtype {
-                Dtype::F16 => values.map(|x| f16::from_f32(x).to_bits()).collect(),
-                _ => values.map(|x| bf16::from_f32(x).to_bits()).collect(),
-            };
-            gpu.upload(OP, name, &bits)
-        };
-        let floats = |name, seed, len, size| gpu.upload(OP, name, &noise(seed, len, size).collect::<Vec<f32>>());
+        let draw = Draw { gpu, op: OP };
         let mut inputs = vec![
-            elements("h", 1, tokens * cols, 1.0)?,
-            elements("w", 2, rows * cols, 1.0 / (cols as f32).sqrt())?,
-            elements("bias", 3, rows, 1.0)?,
+            draw.elements("h", dtype, tokens.saturating_mul(cols), 1, 0)?,
+            draw.elements("w", dtype, rows.saturating_mul(cols), 2, of_sums(cols))?,
+            draw.elements("bias", dtype, rows, 3, 0)?,
         ];
         let mut outputs = vec![(tokens * rows, dtype.size())];
         if desc.components > 0 {
-            let skeleton: Vec<u32> = (0..width).map(|i| (i * (rows / width)) as u32).collect();
-            inputs.push(gpu.upload(OP, "skeleton", &skeleton)?);
-            inputs.push(floats("b", 4, rows / desc.split * (desc.rank / desc.split), 1.0 / (desc.rank as f32).sqrt())?);
+            inputs.push(draw.skeleton(rows, width)?);
+            inputs.push(draw.floats("b", rows / desc.split * (desc.rank / desc.split), of_sums(desc.rank))?);
             let (gate_rows, gate_cols) = desc.gate.parameter_shape(desc.rank, desc.components, cols);
-            inputs.push(floats("gate", 5, gate_rows * gate_cols, 1.0 / (gate_cols as f32).sqrt())?);
+            inputs.push(draw.floats("gate", gate_rows * gate_cols, of_sums(gate_cols))?);
             outputs.extend([(tokens * width, dtype.size()), (tokens * desc.components, 4), (tokens * desc.rank, 4)]);
         }
         let names = ["y", "x", "a", "z"].into_iter();
@@ -254,16 +244,4 @@ impl Tunable for Tuned {
         let (address, bytes) = prepared.scratch.as_ref().map_or((0, 0), |(at, bytes)| (gpu.address(at), *bytes));
         launch(gpu, &self.0, Way::known(config)?, &mut layer, adapter.as_mut(), &Scratch::at(address, bytes))
     }
-}
-
-/// `len` numbers of either sign, between half of `size` and all of it: never zero, the same every time.
-fn noise(seed: u64, len: usize, size: f32) -> impl Iterator<Item = f32> {
-    (0..len as u64).map(move |i| {
-        // SplitMix64.
-        let mut x = (seed << 56 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let fraction = 0.5 + (x >> 41) as f32 / (1u64 << 24) as f32;
-        if x & 1 == 0 { size * fraction } else { -size * fraction }
-    })
 }

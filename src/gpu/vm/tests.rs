@@ -7,8 +7,8 @@ use crate::elem::Dtype;
 use crate::gpu::variants::{Family, norms};
 
 /// A machine, or `None`, said aloud, where there is no compiler and none is required.
-fn machine() -> Option<Vm> {
-    let vm = Vm::default();
+pub(crate) fn machine(settings: Settings) -> Option<Vm> {
+    let vm = Vm::new(settings);
     match vm.probe() {
         Ok(()) => Some(vm),
         Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
@@ -40,7 +40,7 @@ fn buffers_return_what_was_uploaded_and_are_freed() {
 /// A workspace that is too small, and a buffer that nobody initialised.
 #[test]
 fn a_finding_is_an_error_that_names_operation_kernel_and_line() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &norms::ROWS).unwrap();
     let scalars: Vec<u8> = [2u64, 3, 3].iter().flat_map(|x| x.to_le_bytes()).collect();
     let w = vm.upload("norms", "w", &[1.0f32; 6]).unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::Device;
 use crate::elem::Dtype;
-use crate::gpu::vm::{Settings, Vm};
+use crate::gpu::vm::{Settings, Vm, machine};
 use crate::lowrank as public;
 use crate::lowrank::{Bias, DownProjection, Dropout, Gate};
 use crate::mat::{MatMut, MatRef};
@@ -21,19 +21,6 @@ const DESC: Desc = Desc {
     down: DownProjection::Gather,
     bias: Bias::None,
 };
-
-/// A machine, or `None`, said aloud, where there is no compiler and none is required.
-fn machine() -> Option<Vm> {
-    let vm = Vm::default();
-    match vm.probe() {
-        Ok(()) => Some(vm),
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// Operand `i` of a module: as many NaN as it starts behind, then values between -1 and 1.
 fn values(start: usize, len: usize, seed: usize) -> Vec<f32> {
@@ -225,7 +212,7 @@ fn expected(vm: &Vm, desc: &Desc, tokens: usize, kind: Kind) -> Vec<Vec<u8>> {
 
 #[test]
 fn operands_start_anywhere_in_their_buffers() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     for module in 0..4 {
         let kind = Kind::of(module, module > 1);
         let (found, _) = run(&vm, &DESC, 19, &[kind]);
@@ -237,7 +224,7 @@ fn operands_start_anywhere_in_their_buffers() {
 /// chunks and blocks of the sums each. With z, or with premix for all as soon as one has none.
 #[test]
 fn a_group_is_its_modules() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     for (gate, tokens, linear) in [(Gate::LinearSoftmax, 140, 1), (Gate::RmsInner, 70, 0)] {
         let desc = Desc { gate, rows: 280, ..DESC };
         let alone = |kind: &Kind| run(&vm, &desc, tokens, &[*kind]).0.remove(0);
@@ -265,7 +252,7 @@ fn a_group_is_its_modules() {
 /// Without tokens one launch, which writes zeros or nothing.
 #[test]
 fn no_tokens_take_one_launch() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let kinds: Vec<Kind> = (0..3).map(|i| Kind::of(i, false)).collect();
     let (found, launches) = run(&vm, &DESC, 0, &kinds);
     assert_eq!(launches, 1);

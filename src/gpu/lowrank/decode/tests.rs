@@ -3,7 +3,7 @@
 use super::super::{Operands, SavedMut, View, ViewMut};
 use super::*;
 use crate::elem::{Dtype, Elem};
-use crate::gpu::vm::{Buffer, Settings, Vm};
+use crate::gpu::vm::{Buffer, Settings, Vm, machine};
 use crate::lowrank::{Bias, Desc, DownProjection, Dropout, Gate};
 use half::{bf16, f16};
 use ptx_vm::Checks;
@@ -38,18 +38,6 @@ struct Case {
 enum Way {
     Many,
     Few(Shares),
-}
-
-fn machine(settings: Settings) -> Option<Vm> {
-    let vm = Vm::new(settings);
-    match vm.probe() {
-        Ok(()) => Some(vm),
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
 }
 
 fn desc(rows: usize, rank: usize, components: usize, split: usize, gate: Gate, bias: Bias) -> Desc {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::elem::Elem;
-use crate::gpu::vm::Vm;
+use crate::gpu::vm::{Settings, Vm, machine};
 use crate::lowrank::{Bias, Desc, DownProjection, Gate};
 use crate::random::{Stream, Use};
 use half::{bf16, f16};
@@ -13,15 +13,7 @@ const MODULES_HERE: usize = 3;
 
 /// Tensor cores that round once, and those that round at every step.
 fn machines() -> Vec<Vm> {
-    let vm = Vm::default();
-    match vm.probe() {
-        Ok(()) => vec![vm.clone(), vm.accumulating(Accumulation::Sequential)],
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            Vec::new()
-        }
-    }
+    machine(Settings::default()).map_or_else(Vec::new, |vm| vec![vm.clone(), vm.accumulating(Accumulation::Sequential)])
 }
 
 fn problem<T: Elem>(tokens: usize, cols: usize, width: usize) -> Problem {

@@ -1,14 +1,14 @@
 //! The explicit down-projection as a tuner sees it.
 
 use super::super::down::{self, Module};
-use super::operands::Draw;
-use super::{align, image, not_served, work};
+use super::{image, not_served, work};
 use crate::elem::Dtype;
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::gpu::draw::Draw;
 use crate::gpu::lowrank::{Problem, View, ViewMut};
 use crate::gpu::model::{Card, Work};
-use crate::gpu::tunable::{Prepared, Tunable};
+use crate::gpu::tunable::{Prepared, Tunable, align};
 use crate::gpu::variants::Family;
 use crate::gpu::variants::lowrank_down::{TILES, Tile};
 use crate::lowrank::FORWARD;
@@ -65,8 +65,8 @@ impl Tunable for Down {
         let width = self.width();
         // Of W the chosen rows, in another order: the kernel meets no others.
         let inputs = vec![
-            draw.elements("h", dtype, tokens.saturating_mul(desc.cols), 1)?,
-            draw.elements("w", dtype, width.saturating_mul(desc.cols), 2)?,
+            draw.elements("h", dtype, tokens.saturating_mul(desc.cols), 1, 0)?,
+            draw.elements("w", dtype, width.saturating_mul(desc.cols), 2, 0)?,
             draw.skeleton(width, width)?,
         ];
         let bytes = tokens.saturating_mul(width).saturating_mul(dtype.size());

@@ -2,24 +2,12 @@
 
 use super::super::step;
 use super::*;
-use crate::gpu::vm::{Launched, Settings, Vm};
+use crate::gpu::vm::{Launched, Settings, Vm, machine};
 use crate::lowrank::{Dropout, Gate};
 use crate::tune::Chosen;
 
 const GATES: [Gate; 5] = [Gate::Inner, Gate::RmsInner, Gate::Linear, Gate::LinearSoftmax, Gate::Static];
 const ELEMENTS: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::F32];
-
-fn machine() -> Option<Vm> {
-    let vm = Vm::new(Settings::default());
-    match vm.probe() {
-        Ok(()) => Some(vm),
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
 
 fn desc([rows, cols]: [usize; 2], [rank, components, split]: [usize; 3], gate: Gate) -> Desc {
     Desc { rows, cols, rank, components, split, gate, down: DownProjection::Gather, bias: Bias::None }
@@ -72,7 +60,7 @@ fn all_agree<P: Tunable>(vm: &Vm, problem: &P) -> Vec<Config> {
 /// Ragged shapes, every gate and bias, X gathered and given, few tokens and many.
 #[test]
 fn every_candidate_of_the_forward_has_the_same_bits() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let shapes = [([300, 37], [24, 4, 2]), ([127, 20], [7, 3, 1]), ([330, 9], [33, 2, 33]), ([520, 70], [16, 2, 1])];
     let biases = [Bias::None, Bias::Included, Bias::Separate];
     for (i, tokens) in [1, 6, 37, 70].into_iter().enumerate() {
@@ -93,7 +81,7 @@ fn every_candidate_of_the_forward_has_the_same_bits() {
 
 #[test]
 fn every_candidate_of_the_down_projection_has_the_same_bits() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     for (dtype, [tokens, cols], ranks) in
         [(Dtype::F16, [3, 130], [9, 3, 1]), (Dtype::BF16, [70, 64], [32, 4, 2]), (Dtype::F32, [129, 33], [20, 4, 1])]
     {
@@ -129,7 +117,7 @@ fn the_default_comes_first_and_all_fit_the_card() {
 /// What is no way of this problem is refused by name, and chosen by nobody.
 #[test]
 fn a_configuration_that_does_not_serve_the_problem_is_refused() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let problem = Problem { desc: desc([64, 8], [4, 2, 2], Gate::Static), dtype: Dtype::F32, tokens: 80 };
     let mut prepared = Forward(problem).prepare(&vm).unwrap();
     for config in [
@@ -165,14 +153,14 @@ fn kernels_of_step(
     let draw = Draw { gpu: vm, op: FORWARD };
     let Desc { rows, cols, rank, components, split, gate, .. } = problem.desc;
     let inputs = forward.prepare(vm).unwrap().inputs;
-    let w = draw.elements("w", problem.dtype, rows * cols, 9).unwrap();
-    let h = draw.elements("h", problem.dtype, problem.tokens * cols, 2).unwrap();
+    let w = draw.elements("w", problem.dtype, rows * cols, 9, 0).unwrap();
+    let h = draw.elements("h", problem.dtype, problem.tokens * cols, 2, 0).unwrap();
     let scratch_bytes = step::forward_bytes(problem, modules);
     let scratch = vm.zeroed::<u8>(FORWARD, "workspace", scratch_bytes).unwrap();
     let bytes = problem.tokens * rows * problem.dtype.size();
     let run = |chosen: &Chosen| {
         let ys: Vec<_> =
-            (0..modules).map(|_| draw.elements("y", problem.dtype, problem.tokens * rows, 1).unwrap()).collect();
+            (0..modules).map(|_| draw.elements("y", problem.dtype, problem.tokens * rows, 1, 0).unwrap()).collect();
         let mut group: Vec<Module<'_>> = ys
             .iter()
             .map(|y| Module {
@@ -219,7 +207,7 @@ fn kernels_of_step(
 /// In place, for every candidate of both kernels: what was chosen runs, and the bits are the default's.
 #[test]
 fn a_step_runs_what_was_chosen() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let desc = Desc { down: DownProjection::Gemm, ..desc([200, 40], [8, 2, 2], Gate::Inner) };
     let problem = Problem { desc, dtype: Dtype::BF16, tokens: 5 };
     let card = vm.card().unwrap();
@@ -238,7 +226,7 @@ fn a_step_runs_what_was_chosen() {
 /// More modules than there are tickets for; dropout, whose mask takes the shared memory that Y0 was to stay in.
 #[test]
 fn a_choice_that_does_not_serve_a_step_gives_way_to_the_default() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let gathering = desc([96, 8], [4, 2, 2], Gate::Static);
     let problem = Problem { desc: gathering, dtype: Dtype::F16, tokens: 16 };
     let config = Config::LowrankDecode { tokens: 1, windows: 2 };
@@ -300,7 +288,7 @@ fn estimates_hold<P: Tunable>(vm: &Vm, problem: &P) {
 /// Shapes that the constants were not fitted to.
 #[test]
 fn estimates_are_close_to_the_counters() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     for (i, (tokens, sizes, ranks)) in [
         (1, [1536, 384], [32, 4, 2]),
         (24, [1536, 384], [16, 4, 2]),

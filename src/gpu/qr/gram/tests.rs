@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gpu::qr::Factor;
-use crate::gpu::vm::Vm;
+use crate::gpu::vm::{Settings, Vm, machine};
 use crate::mat::MatRef;
 use crate::qr::{Desc, Groups, Stop, Tier};
 use crate::random::{Stream, Use};
@@ -10,15 +10,7 @@ use half::{bf16, f16};
 use ptx_vm::Accumulation;
 
 fn machines() -> Vec<Vm> {
-    let vm = Vm::default();
-    match vm.probe() {
-        Ok(()) => vec![vm.clone(), vm.accumulating(Accumulation::Sequential)],
-        Err(error) if std::env::var_os("REQUIRE_NVRTC").is_some() => panic!("{error}"),
-        Err(error) => {
-            println!("skipped: {error}");
-            Vec::new()
-        }
-    }
+    machine(Settings::default()).map_or_else(Vec::new, |vm| vec![vm.clone(), vm.accumulating(Accumulation::Sequential)])
 }
 
 /// Rows `[count, cols + pad]`, NaN in the padding.

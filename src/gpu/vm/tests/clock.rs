@@ -53,7 +53,7 @@ fn filled(card: Card) -> Vm {
 
 #[test]
 fn the_clock_counts_every_launch_and_no_other() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     measure(&vm, 3, 5, Axis::Rows).unwrap();
     let one = only(&vm).modelled(&Card::h100()).unwrap().seconds;
     assert!(one > 3e-6);
@@ -85,7 +85,7 @@ fn the_clock_counts_every_launch_and_no_other() {
 
 #[test]
 fn the_clock_is_of_the_machine_s_card() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let on_a100 = vm.clone().on_card(Card::a100());
     assert_eq!((vm.card().unwrap(), on_a100.card().unwrap()), (Card::h100(), Card::a100()));
     assert_eq!((vm.shared_limit(), on_a100.shared_limit()), (227 << 10, 163 << 10));
@@ -113,7 +113,7 @@ fn the_clock_is_of_the_machine_s_card() {
 /// 200 KB of shared memory: a block of it fits an H100's multiprocessor, none an A100's.
 #[test]
 fn a_launch_that_the_card_refuses_has_no_time() {
-    let Some(vm) = machine() else { return };
+    let Some(vm) = machine(Settings::default()) else { return };
     let on_a100 = vm.clone().on_card(Card::a100());
     let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &norms::ROWS).unwrap();
     let scalars: Vec<u8> = [2u64, 3, 3].iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -133,7 +133,7 @@ fn a_launch_that_the_card_refuses_has_no_time() {
 /// With 0 blocks alive, as many as the card holds: with 100 KB two on each multiprocessor of an H100, one of an A100's.
 #[test]
 fn a_machine_can_hold_as_many_blocks_as_its_card() {
-    let Some(_) = machine() else { return };
+    let Some(_) = machine(Settings::default()) else { return };
     let kernel = Kernel::of("norms", Family::Norms, Some(Dtype::F32), &norms::ROWS).unwrap();
     let need = Need::of(&kernel, 100 << 10).unwrap();
     assert_eq!((need.threads, need.shared), (256, 100 << 10));
@@ -151,7 +151,7 @@ fn a_machine_can_hold_as_many_blocks_as_its_card() {
 /// A large matrix is streamed, a small one costs its launch.
 #[test]
 fn norms_are_bound_by_memory() {
-    let Some(_) = machine() else { return };
+    let Some(_) = machine(Settings::default()) else { return };
     let vm = filled(Card::h100());
     for axis in [Axis::Rows, Axis::Cols] {
         measure(&vm, 256, 1024, axis).unwrap();
@@ -176,7 +176,7 @@ fn norms_are_bound_by_memory() {
 /// second cache, while its tensor cores have twice the rate: one of those is the bound.
 #[test]
 fn a_layer_is_bound_by_its_products_or_by_what_feeds_them() {
-    let Some(_) = machine() else { return };
+    let Some(_) = machine(Settings::default()) else { return };
     for card in Card::all() {
         let vm = filled(card.clone());
         multiply(&vm, 256, 256, 1024).unwrap();

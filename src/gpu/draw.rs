@@ -7,22 +7,25 @@ use crate::mat::zeroed;
 use crate::random::{Stream, Use};
 
 /// Makes operands on a device.
-pub(super) struct Draw<'a, G: Gpu> {
+pub(crate) struct Draw<'a, G: Gpu> {
     pub gpu: &'a G,
     pub op: &'static str,
 }
 
 impl<G: Gpu> Draw<'_, G> {
-    /// Elements with magnitudes in [1/2, 1): sign and fraction are drawn, the exponent is not.
+    /// Elements with magnitudes in [2^(e−1), 2^e): sign and fraction are drawn, the exponent is not. `e` from −13 to 15, what
+    /// f16 has.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-    pub fn elements(&self, name: &'static str, dtype: Dtype, len: usize, seed: u32) -> Result<G::Buffer> {
-        let (exponent, sign_and_fraction) = match dtype {
-            Dtype::F16 => (14 << 10, 0x83ff),
-            Dtype::BF16 => (126 << 7, 0x807f),
-            Dtype::F32 => return self.floats(name, len, 0),
+    pub fn elements(&self, name: &'static str, dtype: Dtype, len: usize, seed: u32, e: i8) -> Result<G::Buffer> {
+        let (bias, fraction_bits) = match dtype {
+            Dtype::F16 => (14, 10),
+            Dtype::BF16 => (126, 7),
+            Dtype::F32 => return self.floats(name, len, e),
         };
+        let exponent = (bias + i16::from(e)).unsigned_abs() << fraction_bits;
+        let sign_and_fraction = 0x8000 | ((1 << fraction_bits) - 1);
         let mut bits = zeroed::<u16>(name, len)?;
         for (i, bits) in bits.iter_mut().enumerate() {
             *bits = exponent | (hash(i, seed) >> 16) as u16 & sign_and_fraction;
@@ -54,13 +57,9 @@ impl<G: Gpu> Draw<'_, G> {
     }
 }
 
-/// A gate's parameters, whose sums of `cols` products are of the size of one.
-///
-/// # Errors
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-pub(super) fn gate_values<G: Gpu>(draw: &Draw<'_, G>, len: usize, cols: usize) -> Result<G::Buffer> {
-    // At most 32.
-    draw.floats("gate", len, -((cols.max(1).ilog2() / 2) as i8))
+/// The exponent of values whose sums of `len` products are of the size of one; at least −13.
+pub(crate) fn of_sums(len: usize) -> i8 {
+    -((len.max(1).ilog2() / 2).min(13) as i8)
 }
 
 /// 32 bits of a counter.

@@ -3,6 +3,7 @@ use crate::gpu::resources::resources;
 use crate::gpu::variants::VARIANTS;
 use crate::gpu::vm::{Settings, Vm};
 use crate::lowrank::Gate;
+use half::bf16;
 use ptx_vm::Checks;
 
 /// Whether kernels can be had; said aloud where they cannot and need not.

@@ -1,20 +1,22 @@
 //! What the input gradient offers a tuner: tiles, and how many blocks of tokens share columns at a time.
 
-use super::grad::{GradLayer, GradProblem, Way, launch};
+#[cfg(all(test, feature = "vm"))]
+mod tests;
+
+use super::{GradLayer, GradProblem, Way, launch};
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::gpu::draw::Draw;
 use crate::gpu::lowrank::{View, ViewMut};
 use crate::gpu::model::{Card, Work};
 use crate::gpu::occupancy::Need;
-use crate::gpu::tunable::{Prepared, Tunable};
+use crate::gpu::tunable::{Prepared, Tunable, align};
 use crate::gpu::variants::shared_gemm_grad::{DEPTH, TILES, Tile};
 use crate::gpu::variants::{Family, rows};
-use crate::random::{Stream, Use};
 use crate::shared_gemm::Desc;
 use crate::shared_gemm::grad::GRAD;
 use crate::tune::Config;
-use half::{bf16, f16};
 
 /// The blocks of tokens to try, the default's first.
 const RASTERS: [u32; 3] = [8, 4, 16];
@@ -40,11 +42,9 @@ impl TunedGrad {
         GradProblem { rows, cols, width, dtype: self.dtype, tokens: self.tokens }
     }
 
-    /// The largest power of two, up to 16, that divides the bytes of every row when they are packed.
     fn align(&self) -> usize {
         let GradProblem { rows, cols, width, .. } = self.problem();
-        let bytes = [rows, cols, width].map(|elements| elements.saturating_mul(self.dtype.size()));
-        1 << bytes.iter().fold(16, |bits, bytes| bits | bytes).trailing_zeros()
+        align(&[rows, cols, width].map(|elements| elements.saturating_mul(self.dtype.size())))
     }
 }
 
@@ -130,16 +130,13 @@ impl Tunable for TunedGrad {
 
     fn prepare<G: Gpu>(&self, gpu: &G) -> Result<Prepared<G>> {
         let GradProblem { rows, cols, width, tokens, .. } = self.problem();
-        let stream = &mut Stream::new(0, Use::Sketch);
-        let mut matrix = |name, rows: usize, cols: usize| {
-            gpu.upload(GRAD, name, &elements(stream, self.dtype, rows.saturating_mul(cols))?)
-        };
-        let mut inputs = vec![matrix("g", tokens, rows)?, matrix("w", rows, cols)?];
+        let draw = Draw { gpu, op: GRAD };
+        let matrix =
+            |name, rows: usize, cols, seed| draw.elements(name, self.dtype, rows.saturating_mul(cols), seed, 0);
+        let mut inputs = vec![matrix("g", tokens, rows, 1)?, matrix("w", rows, cols, 2)?];
         if width > 0 {
-            inputs.push(matrix("dx", tokens, width)?);
-            // Far apart, as chosen rows are.
-            let skeleton: Vec<u32> = (0..width).map(|i| (i * (rows / width)) as u32).collect();
-            inputs.push(gpu.upload(GRAD, "skeleton", &skeleton)?);
+            inputs.push(matrix("dx", tokens, width, 3)?);
+            inputs.push(draw.skeleton(rows, width)?);
         }
         let len = tokens.saturating_mul(cols);
         let dh = gpu.zeroed::<u16>(GRAD, "dh", len)?;
@@ -168,18 +165,3 @@ impl Tunable for TunedGrad {
 fn way(config: &Config) -> Result<Way> {
     Way::of(config).ok_or_else(|| Error::unsupported(GRAD, format!("no way to run it is `{config}`")))
 }
-
-/// Numbers between 1/2 and 1 of either sign, as bits.
-fn elements(stream: &mut Stream, dtype: Dtype, len: usize) -> Result<Vec<u16>> {
-    let mut bits = crate::mat::zeroed("operand", len)?;
-    for bits in &mut bits {
-        let uniform = stream.uniform() as f32 - 0.5;
-        let x = uniform + 0.5f32.copysign(uniform);
-        *bits = if dtype == Dtype::F16 { f16::from_f32(x).to_bits() } else { bf16::from_f32(x).to_bits() };
-    }
-    Ok(bits)
-}
-
-#[cfg(all(test, feature = "vm"))]
-#[path = "grad_tests.rs"]
-mod tests;

@@ -1,5 +1,11 @@
 //! The layer's input gradient on a device: `kernels/shared_gemm_grad.cu`.
 
+mod host;
+mod tuned;
+
+pub(crate) use host::input_gradient;
+pub(crate) use tuned::TunedGrad;
+
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use crate::gpu::lowrank::{View, ViewMut};

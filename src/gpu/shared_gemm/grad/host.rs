@@ -1,6 +1,6 @@
 //! The input gradient on operands in host memory: there, one launch, and back.
 
-use super::grad::{GradLayer, GradProblem, Way, launch, supported};
+use super::{GradLayer, GradProblem, Way, launch, supported};
 use crate::elem::Elem;
 use crate::error::Result;
 use crate::gpu::Gpu;
