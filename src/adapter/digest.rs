@@ -1,6 +1,6 @@
 //! Which weight an adapter was made from: row numbers mean nothing on another one.
 
-use crate::elem::Elem;
+use crate::elem::{Dtype, Elem};
 use crate::error::{Error, Result};
 use crate::mat::MatRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -18,14 +18,31 @@ pub struct Digest(pub [u8; 32]);
 impl Digest {
     /// The digest of `w [m, n]`. One pass over it on the calling thread.
     pub fn of<T: Elem>(w: MatRef<'_, T>) -> Self {
+        let mut rows = Rows::new(T::DTYPE, w.rows(), w.cols());
+        w.iter_rows().for_each(|row| rows.add(row));
+        rows.finish()
+    }
+}
+
+/// A digest in the making, for a weight that comes row by row.
+pub(crate) struct Rows(Sha256);
+
+impl Rows {
+    pub(crate) fn new(dtype: Dtype, rows: usize, cols: usize) -> Self {
         let mut hash = Sha256::new();
-        hash.update(T::DTYPE.name());
-        hash.update((w.rows() as u64).to_le_bytes());
-        hash.update((w.cols() as u64).to_le_bytes());
-        for row in w.iter_rows() {
-            update_little_endian(&mut hash, row);
-        }
-        Self(hash.finalize().into())
+        hash.update(dtype.name());
+        hash.update((rows as u64).to_le_bytes());
+        hash.update((cols as u64).to_le_bytes());
+        Self(hash)
+    }
+
+    /// The next row.
+    pub(crate) fn add<T: Elem>(&mut self, row: &[T]) {
+        update_little_endian(&mut self.0, row);
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
     }
 }
 

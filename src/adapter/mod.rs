@@ -51,6 +51,7 @@ mod init;
 pub use config::{BInit, Config, Scaling};
 pub use counters::Counters;
 pub use digest::Digest;
+pub(crate) use digest::Rows as DigestRows;
 pub use init::Report;
 
 use crate::device::Device;
@@ -298,14 +299,18 @@ impl IdLora {
     /// adapts a requantised base may take the latter as a warning: row numbers stay meaningful, their values moved.
     pub fn check_base<T: Elem>(&self, w: MatRef<'_, T>) -> Result<()> {
         check_shape(OP, "w", (self.rows(), self.cols()), w.shape())?;
-        let found = Digest::of(w);
+        self.check_digest(T::DTYPE, Digest::of(w))
+    }
+
+    /// Whether `found`, the digest of a weight of element type `dtype`, is that of the base.
+    pub(crate) fn check_digest(&self, dtype: Dtype, found: Digest) -> Result<()> {
         if found == self.digest() {
             return Ok(());
         }
         Err(Error::Digest {
             module: self.name().to_owned(),
             expected: format!("{} ({})", self.digest(), self.dtype().name()),
-            found: format!("{found} ({})", T::DTYPE.name()),
+            found: format!("{found} ({})", dtype.name()),
         })
     }
 

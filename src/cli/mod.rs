@@ -7,6 +7,7 @@ mod args;
 mod chart;
 mod curves;
 mod devices;
+mod export;
 mod init;
 mod inspect;
 #[cfg(feature = "kernels")]
@@ -84,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Apply(args) => apply::run(args),
         Command::Merge(args) => merge::merge(args),
         Command::Unmerge(args) => merge::unmerge(args),
+        Command::Export(args) => export::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Kernels(args) => kernels::run(args),
         Command::Devices(args) => devices::run(args),

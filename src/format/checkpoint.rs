@@ -204,6 +204,29 @@ impl Checkpoint {
         }
     }
 
+    /// Hands the rows of a matrix to `each`, in order, holding one at a time. `T` is its element type, `cols` its second size.
+    pub(super) fn for_each_row<T: Elem + Default>(
+        &self,
+        tensor: &TensorInfo,
+        cols: usize,
+        mut each: impl FnMut(&[T]),
+    ) -> Result<()> {
+        let path = self.shard(tensor);
+        let failed = |error| Error::io(path, "reading a tensor", error);
+        let mut file = BufReader::with_capacity(1 << 18, File::open(path).map_err(failed)?);
+        file.seek(SeekFrom::Start(tensor.begin)).map_err(failed)?;
+        let mut row: Vec<T> = zeroed("a row of a weight", cols)?;
+        for _ in 0..tensor.shape[0] {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut row);
+            file.read_exact(bytes).map_err(failed)?;
+            if cfg!(target_endian = "big") {
+                bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
+            }
+            each(&row);
+        }
+        Ok(())
+    }
+
     fn read_elements<T: Elem + Default>(&self, tensor: &TensorInfo, rows: usize, cols: usize) -> Result<Mat<T>> {
         let path = self.shard(tensor);
         let mut data: Vec<T> = zeroed("weight", rows.saturating_mul(cols))?;

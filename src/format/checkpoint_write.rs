@@ -1,9 +1,8 @@
 //! Writing a checkpoint again with some of its weights replaced.
 
 use super::checkpoint::{Checkpoint, TensorInfo, Weight};
-use super::header::element_bits;
+use super::header::{self, Declared, element_bits};
 use crate::error::{Error, Result};
-use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -32,9 +31,11 @@ impl Checkpoint {
         let mut merged = self.metadata().clone();
         merged.extend(metadata.iter().map(|(key, value)| (key.clone(), value.clone())));
         merged.retain(|_, value| !value.is_empty());
+        let metadata: Vec<(&str, &str)> = merged.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let declared: Vec<Declared<'_>> = order.iter().map(|tensor| tensor.declared()).collect();
         write_new_file(out.as_ref(), |to| {
             let written = |error| Error::io(out.as_ref(), "writing", error);
-            to.write_all(&header_bytes(&order, &merged)).map_err(written)?;
+            to.write_all(&header::encode(&metadata, &declared)).map_err(written)?;
             for tensor in &order {
                 match replace(tensor)? {
                     Some(weight) => {
@@ -65,6 +66,12 @@ impl Checkpoint {
     }
 }
 
+impl TensorInfo {
+    fn declared(&self) -> Declared<'_> {
+        Declared { name: &self.name, dtype: &self.dtype, shape: &self.shape, bytes: self.bytes }
+    }
+}
+
 fn check_replacement(checkpoint: &Checkpoint, tensor: &TensorInfo, weight: &Weight) -> Result<()> {
     let (rows, cols) = weight.shape();
     if tensor.shape == [rows, cols] && tensor.weight_dtype() == Some(weight.dtype()) {
@@ -80,7 +87,8 @@ fn check_replacement(checkpoint: &Checkpoint, tensor: &TensorInfo, weight: &Weig
     Err(Error::format(checkpoint.path(), reason))
 }
 
-fn little_endian(weight: &Weight) -> std::borrow::Cow<'_, [u8]> {
+/// The elements as files have them.
+pub(super) fn little_endian(weight: &Weight) -> std::borrow::Cow<'_, [u8]> {
     let bytes = weight.bytes();
     if cfg!(target_endian = "little") {
         return bytes.into();
@@ -88,43 +96,6 @@ fn little_endian(weight: &Weight) -> std::borrow::Cow<'_, [u8]> {
     let mut swapped = bytes.to_vec();
     swapped.chunks_exact_mut(weight.dtype().size()).for_each(<[u8]>::reverse);
     swapped.into()
-}
-
-/// Length and JSON, padded with spaces so that the data starts at a multiple of 8 bytes.
-fn header_bytes(order: &[&TensorInfo], metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut json = serde_json::to_vec(&HeaderJson { order, metadata }).expect("names and numbers always serialise");
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(json);
-    bytes
-}
-
-struct HeaderJson<'a> {
-    order: &'a [&'a TensorInfo],
-    metadata: &'a BTreeMap<String, String>,
-}
-
-#[derive(serde::Serialize)]
-struct EntryJson<'a> {
-    dtype: &'a str,
-    shape: &'a [usize],
-    data_offsets: [u64; 2],
-}
-
-impl Serialize for HeaderJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if !self.metadata.is_empty() {
-            map.serialize_entry("__metadata__", self.metadata)?;
-        }
-        let mut at = 0;
-        for tensor in self.order {
-            let data_offsets = [at, at + tensor.bytes];
-            at += tensor.bytes;
-            map.serialize_entry(&tensor.name, &EntryJson { dtype: &tensor.dtype, shape: &tensor.shape, data_offsets })?;
-        }
-        map.end()
-    }
 }
 
 /// Runs `write` on a file beside `path`, then renames it there. Nothing is left behind where it fails, and a file that

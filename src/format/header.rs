@@ -4,8 +4,9 @@
 //! size by checked arithmetic, and the data offsets for covering the file without a gap or an overlap (as the format
 //! demands, so that a truncated or patched file shows at once).
 
-use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::{Deserialize, Serialize as DeriveSerialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 
@@ -141,6 +142,63 @@ fn check_cover(entries: &[Entry], data_begin: u64, file_bytes: u64) -> Result<()
         return Err(format!("{} bytes at the end of the file belong to no tensor", file_bytes - at));
     }
     Ok(())
+}
+
+/// A tensor to be declared. Its bytes follow those of the tensor before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declared<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: &'a str,
+    pub(crate) shape: &'a [usize],
+    pub(crate) bytes: u64,
+}
+
+/// Length and JSON, padded with spaces so that the data starts at a multiple of 8 bytes.
+///
+/// Metadata and tensors stand in the order in which they are given, so that the same contents make the same bytes; the
+/// safetensors crate keeps metadata in a hash map, whose order changes from run to run.
+pub(crate) fn encode(metadata: &[(&str, &str)], tensors: &[Declared<'_>]) -> Vec<u8> {
+    let mut json = serde_json::to_vec(&HeaderJson { metadata, tensors }).expect("names and numbers always serialise");
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    bytes
+}
+
+struct HeaderJson<'a> {
+    metadata: &'a [(&'a str, &'a str)],
+    tensors: &'a [Declared<'a>],
+}
+
+#[derive(DeriveSerialize)]
+struct TensorJson<'a> {
+    dtype: &'a str,
+    shape: &'a [usize],
+    data_offsets: [u64; 2],
+}
+
+impl Serialize for HeaderJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry("__metadata__", &Pairs(self.metadata))?;
+        }
+        let mut at = 0;
+        for &Declared { name, dtype, shape, bytes } in self.tensors {
+            map.serialize_entry(name, &TensorJson { dtype, shape, data_offsets: [at, at + bytes] })?;
+            at += bytes;
+        }
+        map.end()
+    }
+}
+
+/// A list of pairs as a JSON object in the order of the list.
+struct Pairs<'a>(&'a [(&'a str, &'a str)]);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
 }
 
 /// The JSON as it stands in the file.

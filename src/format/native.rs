@@ -10,16 +10,15 @@
 //!
 //! and in `__metadata__`: `format` = `idlora`, `version` = `1`, and `modules`, the JSON text of a list with one object per
 //! module: `name`, `rows`, `cols`, `dtype` and `digest` of its base weight, and its `config`. Modules keep their order, and
-//! the same adapters always make the same bytes.
+//! the same adapters always make the same bytes. `docs/format.md` has it byte for byte, with a reader in Python.
 
-use super::header::{Entry, Header};
+use super::folder::{check_adapters, write_new_folder};
+use super::header::{self, Declared, Entry, Header};
 use crate::adapter::{Config, Digest, IdLora, Parts};
 use crate::elem::Dtype;
 use crate::error::{Error, Result};
 use crate::mat::{Mat, zeroed};
-use safetensors::tensor::{Dtype as StoredDtype, TensorInfo};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -28,6 +27,7 @@ use std::path::{Path, PathBuf};
 /// The file's name in its folder.
 pub const FILE: &str = "adapter.safetensors";
 
+const SAVE: &str = "save";
 const FORMAT: &str = "idlora";
 const VERSION: &str = "1";
 const METADATA: [&str; 3] = ["format", "version", "modules"];
@@ -45,6 +45,19 @@ struct Module {
     config: Config,
 }
 
+impl Module {
+    fn of(adapter: &IdLora) -> Self {
+        Self {
+            name: adapter.name().to_owned(),
+            rows: adapter.rows(),
+            cols: adapter.cols(),
+            dtype: adapter.dtype(),
+            digest: adapter.digest(),
+            config: *adapter.config(),
+        }
+    }
+}
+
 /// Writes `adapters` to the folder `dir`, which must not exist; its parent must.
 ///
 /// Everything is written to a temporary folder beside it, which is renamed at the end: `dir` either holds the whole adapter
@@ -54,108 +67,42 @@ struct Module {
 /// [`Error::Io`] where `dir` exists or its parent cannot be written to; [`Error::Operand`] where there is no adapter or two
 /// have the same name; [`Error::NonFinite`] where training has left NaN or infinity, which [`load`] would refuse.
 pub fn save(dir: &Path, adapters: &[IdLora]) -> Result<()> {
-    check_adapters(adapters)?;
-    if dir.symlink_metadata().is_ok() {
-        let source = io::Error::new(io::ErrorKind::AlreadyExists, "it exists already");
-        return Err(Error::io(dir, "create the output folder", source));
-    }
-    // The parent of `adapter` is the empty path, which no call accepts.
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let header = header(adapters)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".idlora-")
-        .tempdir_in(parent)
-        .map_err(|source| Error::io(parent, "create a folder in it", source))?;
-    let path = temporary.path().join(FILE);
-    write(&path, &header, adapters).map_err(|source| Error::io(&path, "write", source))?;
-    std::fs::rename(temporary.path(), dir).map_err(|source| Error::io(dir, "create the output folder", source))?;
-    let _renamed = temporary.keep(); // it is not there any more: nothing to delete
-    Ok(())
+    check_adapters(SAVE, adapters)?;
+    let header = header_bytes(adapters)?;
+    write_new_folder(dir, |folder| {
+        let path = folder.join(FILE);
+        write(&path, &header, adapters).map_err(|source| Error::io(&path, "write", source))
+    })
 }
 
-fn check_adapters(adapters: &[IdLora]) -> Result<()> {
-    if adapters.is_empty() {
-        return Err(Error::operand("save", "adapters", "is empty: there is nothing to save"));
-    }
-    let mut names = BTreeSet::new();
-    for adapter in adapters {
-        if !names.insert(adapter.name()) {
-            return Err(Error::operand("save", "adapters", format!("has two modules named `{}`", adapter.name())));
-        }
-        for parameter in adapter.parameters() {
-            let operand = || format!("{}.{}", adapter.name(), parameter.name);
-            crate::adapter::check_finite("save", operand, parameter.value)?;
-        }
-    }
-    Ok(())
+fn header_bytes(adapters: &[IdLora]) -> Result<Vec<u8>> {
+    let modules: Vec<Module> = adapters.iter().map(Module::of).collect();
+    let modules = serde_json::to_string(&modules)
+        .map_err(|error| Error::unsupported(SAVE, format!("cannot write the metadata: {error}")))?;
+    let tensors: Vec<(String, &str, [usize; 2])> = adapters.iter().flat_map(tensors).collect();
+    let declared: Vec<Declared<'_>> = tensors
+        .iter()
+        .map(|(name, dtype, shape)| Declared { name, dtype, shape, bytes: 4 * shape[0] as u64 * shape[1] as u64 })
+        .collect();
+    let [format, version, list] = METADATA;
+    Ok(header::encode(&[(format, FORMAT), (version, VERSION), (list, &modules)], &declared))
 }
 
-/// The header in the order of the tensors. Written here because the safetensors crate keeps metadata in a hash map, whose
-/// order, and so the file's bytes, would change from run to run.
-struct HeaderJson<'a> {
-    modules: &'a str,
-    tensors: &'a [(String, TensorInfo)],
-}
-
-impl Serialize for HeaderJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
-        // Three keys in the order of an array of pairs, as a JSON object.
-        let [format, version, modules] = METADATA;
-        map.serialize_entry("__metadata__", &Ordered([(format, FORMAT), (version, VERSION), (modules, self.modules)]))?;
-        self.tensors.iter().try_for_each(|(name, info)| map.serialize_entry(name, info))?;
-        map.end()
-    }
-}
-
-struct Ordered<'a>([(&'static str, &'a str); 3]);
-
-impl Serialize for Ordered<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0)
-    }
-}
-
-fn header(adapters: &[IdLora]) -> Result<Vec<u8>> {
-    let mut modules = Vec::with_capacity(adapters.len());
-    let mut tensors = Vec::with_capacity(adapters.len() * SUFFIXES.len());
-    let mut offset = 0;
-    for adapter in adapters {
-        modules.push(Module {
-            name: adapter.name().to_owned(),
-            rows: adapter.rows(),
-            cols: adapter.cols(),
-            dtype: adapter.dtype(),
-            digest: adapter.digest(),
-            config: *adapter.config(),
-        });
-        for (suffix, (dtype, (rows, cols))) in SUFFIXES.iter().zip(layout(adapter)) {
-            let end = offset + rows * cols * 4;
-            let info = TensorInfo { dtype, shape: vec![rows, cols], data_offsets: (offset, end) };
-            tensors.push((format!("{}.{suffix}", adapter.name()), info));
-            offset = end;
-        }
-    }
-    let json = |error: serde_json::Error| Error::unsupported("save", format!("cannot write the header: {error}"));
-    let modules = serde_json::to_string(&modules).map_err(json)?;
-    let mut header = serde_json::to_vec(&HeaderJson { modules: &modules, tensors: &tensors }).map_err(json)?;
-    header.resize(header.len().next_multiple_of(8), b' '); // so that the data starts aligned
-    Ok(header)
-}
-
-/// Types and shapes of a module's tensors, in the order of [`SUFFIXES`].
-fn layout(adapter: &IdLora) -> [(StoredDtype, (usize, usize)); 3] {
+/// Names, types and shapes of a module's tensors, in the order of the file.
+fn tensors(adapter: &IdLora) -> impl Iterator<Item = (String, &'static str, [usize; 2])> {
     let config = adapter.config();
-    [
-        (StoredDtype::U32, (config.clusters, config.rank)),
-        (StoredDtype::F32, adapter.b().shape()),
-        (StoredDtype::F32, adapter.gate().shape()),
-    ]
+    let shapes = [(config.clusters, config.rank), adapter.b().shape(), adapter.gate().shape()];
+    let types = ["U32", "F32", "F32"];
+    let name = adapter.name();
+    SUFFIXES
+        .iter()
+        .zip(types)
+        .zip(shapes)
+        .map(move |((suffix, dtype), (rows, cols))| (format!("{name}.{suffix}"), dtype, [rows, cols]))
 }
 
 fn write(path: &Path, header: &[u8], adapters: &[IdLora]) -> io::Result<()> {
     let mut file = BufWriter::new(File::create_new(path)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header)?;
     for adapter in adapters {
         for row in adapter.skeleton() {

@@ -6,6 +6,9 @@ mod common;
 
 mod checkpoint;
 mod damage;
+mod peft;
+mod peft_sources;
+mod reader;
 mod round_trip;
 mod saving;
 

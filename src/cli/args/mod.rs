@@ -1,9 +1,11 @@
 //! What the command line accepts. Everything that can be refused by looking at the words alone is refused here.
 
+mod export;
 mod init;
 mod report;
 mod tune;
 
+pub use export::Export;
 pub use init::{Init, Layout, PlotFormat};
 pub use report::Report;
 #[cfg_attr(not(feature = "kernels"), allow(unused_imports))]
@@ -45,6 +47,8 @@ pub enum Command {
     Merge(Merge),
     /// Undo `merge`
     Unmerge(Merge),
+    /// Write a static-gate adapter as a plain LoRA that other software loads
+    Export(Export),
     /// Check an adapter against its base weights: digests, indices, shapes, finiteness
     Verify(Verify),
     /// Show the CUDA kernels of this build: registers, shared memory, occupancy, least PTX version
