@@ -124,6 +124,15 @@ pub enum Error {
         /// Why it cannot be opened.
         reason: String,
     },
+    /// What candle refused or could not do.
+    #[cfg(feature = "candle")]
+    #[error("{op}: {source}")]
+    Candle {
+        /// Operation that asked candle.
+        op: &'static str,
+        /// candle's reason.
+        source: Box<candle_core::Error>,
+    },
 }
 
 impl Error {
@@ -155,6 +164,11 @@ impl Error {
 
     pub(crate) fn format(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self::Format { path: path.into(), reason: reason.into() }
+    }
+
+    #[cfg(feature = "candle")]
+    pub(crate) fn candle(op: &'static str, source: candle_core::Error) -> Self {
+        Self::Candle { op, source: Box::new(source) }
     }
 
     pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str, source: std::io::Error) -> Self {

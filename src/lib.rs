@@ -37,6 +37,8 @@
 //! The command line `idlora` (feature `cli`) is a thin layer over this crate.
 
 pub mod adapter;
+#[cfg(feature = "candle")]
+pub mod candle;
 pub mod cluster;
 mod cpu;
 pub mod device;

@@ -44,34 +44,33 @@ fn every_dependency_builds_with_the_stated_rust_version() {
     }
 }
 
-/// Names of the crates that a user of the library compiles.
-fn library_tree(metadata: &Value) -> BTreeSet<String> {
-    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
-    let node = |id: &str| nodes.iter().find(|node| node["id"] == id).unwrap();
-    let mut reached = BTreeSet::new();
-    let mut open = vec![metadata["resolve"]["root"].as_str().unwrap().to_owned()];
-    while let Some(id) = open.pop() {
-        if !reached.insert(id.clone()) {
-            continue;
-        }
-        for dependency in node(&id)["deps"].as_array().unwrap() {
-            let normal = dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null());
-            if normal {
-                open.push(dependency["pkg"].as_str().unwrap().to_owned());
-            }
-        }
-    }
-    let packages = metadata["packages"].as_array().unwrap();
-    let name = |id: &String| packages.iter().find(|package| package["id"] == **id).unwrap()["name"].clone();
-    reached.iter().map(|id| name(id).as_str().unwrap().to_owned()).collect()
+/// Names of the crates that a user of the library compiles with these features. Not from `cargo metadata`, which takes the features
+/// that other members of the workspace ask for as well.
+fn library_tree(features: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--package", "idlora", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}", "--features", features])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 #[test]
 fn the_library_pulls_no_command_line_crate() {
-    let library = library_tree(&metadata(&[]));
+    let command_line = ["clap", "comfy-table", "indicatif", "plotters", "regex", "criterion", "proptest"];
+    let library = library_tree("");
     assert!(library.contains("rayon"), "the tree was walked: {library:?}");
-    for crate_name in ["clap", "comfy-table", "indicatif", "plotters", "regex", "criterion", "proptest"] {
-        assert!(!library.contains(crate_name), "the library pulls {crate_name}");
+    for crate_name in command_line.iter().chain(&["candle-core", "cudarc", "ptx-vm"]) {
+        assert!(!library.contains(*crate_name), "the library pulls {crate_name}");
     }
-    assert!(library_tree(&metadata(&["--all-features"])).contains("clap"), "the feature `cli` does pull it");
+    assert!(library_tree("cli").contains("clap"), "the feature `cli` does pull it");
+    let candle = library_tree("candle");
+    assert!(candle.contains("candle-core"), "the feature `candle` does pull it");
+    // candle brings `regex` along.
+    for crate_name in command_line.iter().filter(|name| **name != "regex") {
+        assert!(!candle.contains(*crate_name), "the feature `candle` pulls {crate_name}");
+    }
 }
