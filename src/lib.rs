@@ -82,3 +82,8 @@ pub use mat::{Mat, MatMut, MatRef};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The recipes for trainers, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/trainers.md")]
+struct Trainers;
