@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// First line of an entry; another layout has another.
 const FORMAT: &[u8] = b"idlora-nvrtc 1\n";
 
-/// A folder of [`Compiled`] sources. An entry holds all that went into it, headers, options and the compiler's own version
-/// among it, and is taken only where all of that is the same to the byte; one that is damaged is made anew. There is one entry
+/// A folder of [`Compiled`] sources. An entry holds all that went into it, headers, options, the compiler's own version and the
+/// working directory among it, and is taken only where all of that is the same to the byte; one that is damaged is made anew. There is one entry
 /// for each name, architecture and set of options, so that the folder does not grow with every change of a source. Entries are
 /// written elsewhere and renamed into place. A folder that cannot be read or written costs time, nothing else.
 #[derive(Clone, Debug)]
@@ -30,7 +30,9 @@ impl Cache {
     ///
     /// [`CompileError`] with the compiler's log.
     pub fn compile(&self, nvrtc: &Nvrtc, source: &Source<'_>) -> Result<Compiled, CompileError> {
-        let key = key(compiler(nvrtc), source);
+        // Line information names files from the working directory on.
+        let here = std::env::current_dir().unwrap_or_default();
+        let key = key(&format!("{} in {}", compiler(nvrtc), here.display()), source);
         let path = self.folder.join(name(source));
         if let Some(compiled) = std::fs::read(&path).ok().and_then(|entry| read(&entry, &key)) {
             return Ok(compiled);
