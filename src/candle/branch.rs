@@ -1,8 +1,8 @@
 //! The adapter's work as an operation of candle's graph. One [`Branch`] is one call of a layer.
 //!
 //! candle's operations have at most three tracked inputs and one output. Tracked are the layer's input `x`, `B` and the gate's
-//! parameters; the base output `Y0`, which the operation turns into `Y`, is computed before it and outside the graph, and
-//! the base weight is frozen, so that
+//! parameters; the base product `Y0 = W h`, which the operation turns into `Y` with the bias, is computed before it and outside
+//! the graph, and the base weight is frozen, so that
 //!
 //! ```text
 //! dx = (G with dX added at S) · W + the gate's own share of dx,      G = ∂L/∂Y

@@ -1,4 +1,4 @@
-//! A call on candle's CPU: this crate's CPU backend on candle's own memory. The base output becomes the adapted one in place.
+//! A call on candle's CPU: this crate's CPU backend on candle's own memory. The base product becomes the adapted output in place.
 
 use super::branch::{Branch, Gradients, Operand, Saved, Tracked};
 use super::tensor::{Element, elements, on_cpu, refused, take, with_element};

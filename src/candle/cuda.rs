@@ -1,5 +1,5 @@
 //! A call on candle's CUDA devices: this crate's kernels on candle's own memory and on its stream. Nothing is copied and nothing
-//! waits; the base output becomes the adapted one in place.
+//! waits; the base product becomes the adapted output in place.
 
 use super::branch::{Branch, Gradients, Operand, Saved, Tracked};
 use super::tensor::{Element, refused, with_element};

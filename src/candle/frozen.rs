@@ -120,8 +120,12 @@ impl Base {
     }
 
     fn on_host(&self) -> Result<Tensor> {
-        self.linear.weight().to_device(&candle_core::Device::Cpu).map_err(said)
+        on_host(self.linear.weight())
     }
+}
+
+fn on_host(weight: &Tensor) -> Result<Tensor> {
+    weight.to_device(&candle_core::Device::Cpu).map_err(said)
 }
 
 impl Frozen {
@@ -172,7 +176,8 @@ impl Frozen {
     pub fn desc(&self, down: DownProjection) -> Desc {
         let Config { rank, clusters, split, gate, .. } = self.config;
         let (rows, cols) = self.shape();
-        let bias = if self.bias().is_some() { Bias::Included } else { Bias::None };
+        // The adapter adds it: one pass fewer than candle's, and a bias much larger than `W h` costs `X` no digits.
+        let bias = if self.bias().is_some() { Bias::Separate } else { Bias::None };
         Desc { rows, cols, rank, components: clusters, split, gate, down, bias }
     }
 
@@ -182,5 +187,18 @@ impl Frozen {
         let (name, skeleton) = (self.name.clone(), self.skeleton.clone());
         let Self { config, dtype, digest, .. } = *self;
         IdLora::from_parts(Parts { name, rows, cols, dtype, config, skeleton, b, gate, digest })
+    }
+
+    /// The base layer with the update of an adapter of its own in a copy of its weight.
+    pub fn merged(&self, adapter: &IdLora) -> Result<Linear> {
+        let (rows, cols) = self.shape();
+        let weight = on_host(self.weight())?;
+        with_element!(self.dtype, T => {
+            let copy = read(&weight, |w: &[T]| w.to_vec()).map_err(said)?;
+            let mut w = Mat::from_vec(copy, rows, cols)?;
+            adapter.merge(&Device::Cpu, w.as_mut())?;
+            let merged = Tensor::from_vec(w.into_vec(), (rows, cols), self.weight().device()).map_err(said)?;
+            Ok(Linear::new(merged, self.bias().cloned()))
+        })
     }
 }

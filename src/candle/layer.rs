@@ -169,8 +169,17 @@ impl IdLoraLinear {
         self.frozen.adapter(values(&self.b)?, values(&self.gate)?)
     }
 
-    /// Where `X` comes from: gathered from the base output (at first), or an explicit product, which costs `t·n·k·r`
-    /// multiplications more and loses no digits to a bias much larger than `W h`.
+    /// A plain layer that computes what this one computes outside of training: the update is in a copy of the weight, rounded to
+    /// its element type. The layer itself stays as it is. Computed on the CPU wherever the weight lies, in f64.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless the gate is static; those of [`IdLoraLinear::adapter`].
+    pub fn merged(&self) -> Result<Linear> {
+        self.frozen.merged(&self.adapter()?)
+    }
+
+    /// Where `X` comes from: gathered from the base layer's product `W h` (at first), or a product of its own with the chosen
+    /// rows, in f32 whatever the element type, which costs `t·n·k·r` multiplications more.
     pub fn set_down(&mut self, down: DownProjection) {
         self.down = down;
     }
@@ -225,12 +234,12 @@ impl IdLoraLinear {
         x.apply_op3(&b, &gate, branch)
     }
 
-    /// A call that has run the base layer and not yet the adapter.
+    /// A call that has run the base layer's product and not yet the adapter.
     fn call(&self, x: &Tensor, train: bool) -> candle_core::Result<Call> {
         let tokens = self.check(x).map_err(refused)?;
         let (rows, cols) = self.frozen.shape();
         let x = x.contiguous()?;
-        let base = self.base().forward(&x.detach().reshape((tokens, cols))?)?;
+        let base = x.detach().reshape((tokens, cols))?.matmul(&self.frozen.weight().t()?)?;
         let [b, gate] = [&self.b, &self.gate].map(|var| match self.trainable {
             true => var.as_tensor().clone(),
             false => var.as_detached_tensor(),

@@ -4,7 +4,7 @@
 //! and backward are this crate's, on candle's own memory: on its CPU and, with the feature `candle-cuda`, on its CUDA devices,
 //! on candle's stream. Gradients are those of the same layer written with candle's operations.
 //!
-//! A model that holds [`Linear`]s and lists them ([`Linears`]) is adapted, saved and loaded by one call each:
+//! A model that holds [`Linear`]s and lists them ([`Linears`]) is adapted, saved, loaded and, with static gates, merged by one call each:
 //!
 //! ```
 //! use candle_core::{DType, Device, Module, Result, Tensor};
@@ -93,4 +93,4 @@ mod model;
 mod tensor;
 
 pub use layer::IdLoraLinear;
-pub use model::{Adapted, Linear, Linears, adapt, load, save, visit_adapters};
+pub use model::{Adapted, Linear, Linears, adapt, load, merge, save, visit_adapters};

@@ -164,6 +164,31 @@ pub fn load<M: Linears + ?Sized>(dir: &Path, model: &mut M, vars: &VarMap) -> Re
     Ok(names.into_iter().zip(put(model, layers, vars)?).collect())
 }
 
+/// Makes plain layers of all adapted ones, with the update in the weight ([`IdLoraLinear::merged`]), as PEFT's `merge_and_unload`
+/// does: all of them or, after an error, none. Returns how many. Nothing in the model depends on the trained variables afterwards.
+///
+/// Until it returns there are two copies of every adapted weight; a base weight that somebody else holds is not changed.
+///
+/// # Errors
+/// [`Error::Operand`] where no layer is adapted, and those of [`IdLoraLinear::merged`].
+pub fn merge<M: Linears + ?Sized>(model: &mut M) -> Result<usize> {
+    let mut merged = Vec::new();
+    visit_adapters(model, &mut |layer| {
+        merged.push(layer.merged()?);
+        Ok(())
+    })?;
+    let count = merged.len();
+    let mut merged = merged.into_iter();
+    model.visit_linears(&mut |_, linear| {
+        if linear.adapted().is_some() {
+            // Visited in the same order as before.
+            merged.next().into_iter().for_each(|base| *linear = Linear::Base(base));
+        }
+        Ok(())
+    })?;
+    Ok(count)
+}
+
 /// Calls `visit` with every adapted layer, to set [dropout](IdLoraLinear::set_dropout),
 /// [training or not](IdLoraLinear::set_training) and the like, or to read.
 ///

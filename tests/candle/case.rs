@@ -169,14 +169,22 @@ impl<T: Elem + WithDType> Case<T> {
 
     /// What the base layer makes of the tokens, `[t, m]`: candle's own numbers.
     pub fn base_output(&self) -> Tensor {
-        let flat = self.x.reshape((self.shape.tokens(), self.shape.cols)).unwrap();
-        self.layer.base().forward(&flat).unwrap()
+        self.layer.base().forward(&self.tokens()).unwrap()
     }
 
-    /// The same problem for the adapter alone, from what candle's base layer made; dropout is that of call 0.
+    /// `W h` of the tokens, `[t, m]`: the same without the bias.
+    fn product(&self) -> Tensor {
+        Linear::new(self.layer.base().weight().clone(), None).forward(&self.tokens()).unwrap()
+    }
+
+    fn tokens(&self) -> Tensor {
+        self.x.reshape((self.shape.tokens(), self.shape.cols)).unwrap()
+    }
+
+    /// The same problem for the adapter alone, from what candle's product made; dropout is that of call 0.
     pub fn problem(&self) -> Problem<T> {
         let Shape { rows, cols, rank, clusters, split, gate, down, bias, .. } = self.shape;
-        let bias = if bias { Bias::Included } else { Bias::None };
+        let bias = if bias { Bias::Separate } else { Bias::None };
         let adapter = self.adapter();
         let trained = |values: idlora::MatRef<'_, f32>| {
             let all = values.iter_rows().flatten().map(|&x| f64::from(x)).collect();
@@ -191,7 +199,7 @@ impl<T: Elem + WithDType> Case<T> {
             h: self.h.clone(),
             w: self.w.clone(),
             bias: self.bias.clone(),
-            y0: Padded::new(&matrix(&self.base_output(), rows), 0),
+            y0: Padded::new(&matrix(&self.product(), rows), 0),
             g: self.g_values.clone(),
             dropout: self.layer.dropout_of(0),
             y_pad: 0,

@@ -54,17 +54,10 @@ impl<'a> Definition<'a> {
         let Desc { rows, rank, components, split, bias, down, .. } = self.exact.desc;
         let tokens = self.x.dim(0)?;
         let w = tensor(&self.exact.w);
-        let mut y0 = self.x.matmul(&w.t()?)?;
-        if bias != Bias::None {
-            y0 = y0.broadcast_add(&Tensor::from_slice(&self.exact.bias, (1, rows), &Device::Cpu)?)?;
-        }
+        let y0 = self.x.matmul(&w.t()?)?;
         let chosen = Tensor::from_slice(&self.exact.skeleton, components * rank, &Device::Cpu)?;
         let x = match down {
-            DownProjection::Gather if bias == Bias::None => y0.index_select(&chosen, 1)?,
-            DownProjection::Gather => {
-                let shift = Tensor::from_slice(&self.exact.bias, (1, rows), &Device::Cpu)?;
-                y0.broadcast_sub(&shift)?.index_select(&chosen, 1)?
-            }
+            DownProjection::Gather => y0.index_select(&chosen, 1)?,
             DownProjection::Gemm => self.x.matmul(&w.index_select(&chosen, 0)?.t()?)?,
         };
         let x = straight(x, self.actual(0))?;
@@ -76,7 +69,11 @@ impl<'a> Definition<'a> {
         };
         let z = mixed.broadcast_mul(&a.unsqueeze(2)?)?.sum(1)?;
         let update = z.reshape((tokens * split, rank / split))?.matmul(&self.b.t()?)?;
-        y0 + (update.reshape((tokens, rows))? * self.exact.scale)?
+        let y = (y0 + (update.reshape((tokens, rows))? * self.exact.scale)?)?;
+        match bias {
+            Bias::None => Ok(y),
+            _ => y.broadcast_add(&Tensor::from_slice(&self.exact.bias, (1, rows), &Device::Cpu)?),
+        }
     }
 
     /// Gate values `[t, k]` of `X [t, k, r]`.

@@ -38,6 +38,25 @@ fn the_output_is_the_adapters_to_the_bit() {
     }
 }
 
+/// Whatever the bias: it is added and rounded once, as candle does.
+fn assert_untouched<T: Elem + WithDType>(shape: &Shape) {
+    for (device, ours) in devices() {
+        let case = Case::<T>::on(&device, shape);
+        case.layer.b().set(&case.layer.b().zeros_like().unwrap()).unwrap();
+        let y = case.layer.forward_t(&case.x, true).unwrap();
+        assert_eq!(bits(&y), bits(&case.base_output()), "{ours} {:?} {shape:?}", <T as Elem>::DTYPE);
+    }
+}
+
+#[test]
+fn an_adapter_that_has_learnt_nothing_changes_no_bit() {
+    for gate in GATES {
+        for bias in [false, true] {
+            for_every_element!(assert_untouched(&Shape { bias, dropout: 0.4, ..small(gate) }));
+        }
+    }
+}
+
 #[test]
 fn any_leading_dimensions() {
     for leading in [vec![], vec![1], vec![5], vec![2, 3], vec![2, 1, 3, 2]] {

@@ -139,6 +139,21 @@ fn whole_numbers_are_exact() {
     }
 }
 
+/// `X` is gathered before the bias is added: not one bit of it is lost to a bias, and so none of a gradient.
+fn assert_bias_does_nothing<T: Elem + WithDType>(shape: &Shape) {
+    for (device, ours) in devices() {
+        let of = |bias| found(&Case::<T>::on(&device, &Shape { bias, ..shape.clone() }));
+        assert_eq!(of(true), of(false), "{ours} {:?} {shape:?}", <T as Elem>::DTYPE);
+    }
+}
+
+#[test]
+fn a_bias_changes_no_gradient() {
+    for gate in GATES {
+        for_every_element!(assert_bias_does_nothing(&small(gate)));
+    }
+}
+
 /// More tokens than a segment of the backward, more columns than a chunk.
 #[test]
 fn gradients_of_a_larger_layer() {
@@ -156,7 +171,7 @@ fn both_definitions_agree() {
         for down in DOWNS {
             let case = Case::<f32>::new(&Shape { down, dropout: 0.4, ..small(gate) });
             let mut exact = case.problem().exact();
-            exact.y0 = reference::base(exact.h.as_ref(), exact.w.as_ref(), Some(&exact.bias));
+            exact.y0 = reference::base(exact.h.as_ref(), exact.w.as_ref(), None);
             let (x, adapter) = (exact.x(), exact.adapter());
             let a = reference::gates(&adapter, x.as_ref(), exact.input());
             let by_hand =

@@ -4,7 +4,7 @@ use crate::case::bits;
 use candle_core::{DType, Device, Module, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap, linear, linear_no_bias};
 use idlora::adapter::{BInit, Config, Counters, IdLora};
-use idlora::candle::{IdLoraLinear, Linear, Linears, adapt, load, save, visit_adapters};
+use idlora::candle::{IdLoraLinear, Linear, Linears, adapt, load, merge, save, visit_adapters};
 use idlora::format::native;
 use idlora::lowrank::Gate;
 use std::collections::BTreeSet;
@@ -137,6 +137,50 @@ fn what_is_saved_is_what_is_loaded() {
     save(&again, &mut fresh).unwrap();
     let read = |dir: &std::path::Path| std::fs::read(dir.join(native::FILE)).unwrap();
     assert_eq!(read(&again), read(&dir));
+}
+
+/// Static gates become weights: those of [`IdLora::merge`] to the bit, and the output that the adapters gave, within
+/// the rounding of f32 over two blocks of unit numbers (1e-5 is some hundred units). Everything else stays.
+#[test]
+fn what_is_merged_computes_the_same() {
+    let weights = VarMap::new();
+    let (mut model, vars) = (model(&weights), VarMap::new());
+    let base = bits(&model.forward(&input()).unwrap());
+    let kept = model.layers[0].1.base().weight().clone();
+    let config = Config { gate: Gate::Static, ..config() };
+    adapt(&mut model, in_blocks, &config, &vars).unwrap();
+    visit_adapters(&mut model, &mut |layer| {
+        layer.set_training(false);
+        layer.set_dropout(0.5, 3)
+    })
+    .unwrap();
+    let before = model.forward(&input()).unwrap();
+    let adapters: Vec<_> =
+        model.layers.iter().filter_map(|(_, linear)| linear.adapted()).map(|layer| layer.adapter().unwrap()).collect();
+    let pretrained: Vec<Vec<f32>> = model
+        .layers
+        .iter()
+        .map(|(_, linear)| linear.base().weight().flatten_all().unwrap().to_vec1().unwrap())
+        .collect();
+
+    assert_eq!(merge(&mut model).unwrap(), 4);
+    for (adapter, (w, (name, linear))) in adapters.iter().zip(pretrained.into_iter().zip(&model.layers)) {
+        assert!(linear.adapted().is_none(), "{name}");
+        let mut expected = idlora::Mat::from_vec(w, adapter.rows(), adapter.cols()).unwrap();
+        adapter.merge(&idlora::Device::Cpu, expected.as_mut()).unwrap();
+        let found: Vec<f32> = linear.base().weight().flatten_all().unwrap().to_vec1().unwrap();
+        assert_eq!(found, expected.data(), "{name}");
+    }
+    let after = model.forward(&input()).unwrap();
+    let apart = (&after - &before).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(apart < 1e-5, "{apart}");
+    assert_ne!(bits(&after), base, "the adapters do something");
+    assert_eq!(
+        bits(&self::model(&weights).forward(&input()).unwrap()),
+        base,
+        "the pretrained weights are as they were"
+    );
+    assert_ne!(bits(&kept), bits(model.layers[0].1.base().weight()));
 }
 
 /// A digest of another weight is kept out, unless the caller takes it; then the adapter is one of that weight.

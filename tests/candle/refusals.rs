@@ -4,7 +4,8 @@ use crate::model::{Model, config, model};
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::{Linear as BaseLinear, VarMap};
 use idlora::adapter::Config;
-use idlora::candle::{IdLoraLinear, Linear, Linears, adapt, load, save, visit_adapters};
+use idlora::candle::{IdLoraLinear, Linear, Linears, adapt, load, merge, save, visit_adapters};
+use idlora::lowrank::Gate;
 
 fn zeros(shape: &[usize], dtype: DType) -> Tensor {
     Tensor::zeros(shape, dtype, &Device::Cpu).unwrap()
@@ -167,6 +168,20 @@ fn two_layers_of_one_name() {
     let vars = VarMap::new();
     assert_refused!(adapt(&mut model, |_| true, &config(), &vars), Operand, "two linear layers named `blocks.0.up`");
     assert_eq!(vars.all_vars().len(), 0);
+}
+
+/// One gate that cannot be merged, and nothing is.
+#[test]
+fn what_cannot_be_merged() {
+    let weights = VarMap::new();
+    let mut model = model(&weights);
+    assert_refused!(merge(&mut model), Operand, "has no adapted layer");
+    let fixed = Config { gate: Gate::Static, ..config() };
+    let vars = VarMap::new();
+    adapt(&mut model, |name| name == "blocks.0.up", &fixed, &vars).unwrap();
+    adapt(&mut model, |name| name == "blocks.1.down", &config(), &vars).unwrap();
+    assert_refused!(merge(&mut model), Unsupported, "the gate Inner", "only a Static gate can");
+    assert_eq!(count(&mut model), 2);
 }
 
 /// NaN that training has left is not saved.
