@@ -109,8 +109,8 @@ impl Tunable for Forward {
         let inputs = vec![
             draw.elements("y0", dtype, tokens.saturating_mul(rows), 1, 0)?,
             draw.skeleton(rows, width)?,
-            draw.floats("b", rows / split * (rank / split), 0)?,
-            draw.floats("gate", gate_rows * gate_cols, of_sums(gate_cols))?,
+            draw.floats("b", rows / split * (rank / split), 5, 0)?,
+            draw.floats("gate", gate_rows * gate_cols, 6, of_sums(gate_cols))?,
             draw.elements("h", dtype, unless(gate.reads_input(), tokens.saturating_mul(cols)), 2, 0)?,
             draw.elements("bias", dtype, unless(bias != Bias::None, rows), 3, 0)?,
             draw.elements("given", dtype, unless(down == DownProjection::Gemm, tokens.saturating_mul(width)), 4, 0)?,

@@ -205,9 +205,9 @@ impl Tunable for Tuned {
         let mut outputs = vec![(tokens * rows, dtype.size())];
         if desc.components > 0 {
             inputs.push(draw.skeleton(rows, width)?);
-            inputs.push(draw.floats("b", rows / desc.split * (desc.rank / desc.split), of_sums(desc.rank))?);
+            inputs.push(draw.floats("b", rows / desc.split * (desc.rank / desc.split), 4, of_sums(desc.rank))?);
             let (gate_rows, gate_cols) = desc.gate.parameter_shape(desc.rank, desc.components, cols);
-            inputs.push(draw.floats("gate", gate_rows * gate_cols, of_sums(gate_cols))?);
+            inputs.push(draw.floats("gate", gate_rows * gate_cols, 5, of_sums(gate_cols))?);
             outputs.extend([(tokens * width, dtype.size()), (tokens * desc.components, 4), (tokens * desc.rank, 4)]);
         }
         let names = ["y", "x", "a", "z"].into_iter();
