@@ -28,8 +28,11 @@ pub enum Command {
     TuneLr(Tune),
     /// All methods, five seeds each, every run a process of its own. What is finished is kept.
     Sweep(Sweep),
-    /// Seconds per step of all methods, side by side in one process.
+    /// Seconds per step of all methods, each against LoRA, step by step in turn.
     Cost(Cost),
+    /// One side of `cost`: a step for every line of standard input.
+    #[command(hide = true)]
+    Steps(Steps),
     /// A table and a plot of what `sweep` and `cost` left.
     Report(Report),
 }
@@ -62,12 +65,9 @@ pub enum Kind {
     Idlora,
 }
 
-/// One run.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Run {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help text")]
-    pub common: Common,
+/// What is trained.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Trained {
     /// What is trained
     #[arg(long, value_enum)]
     pub method: Kind,
@@ -77,6 +77,17 @@ pub struct Run {
     /// Which rows ID-LoRA chooses
     #[arg(long, value_parser = kebab::<Selection>, default_value = "pivoted-qr")]
     pub select: Selection,
+}
+
+/// One run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Run {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub common: Common,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub trained: Trained,
     /// Seed of the head, the adapters and the order of the documents
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -128,12 +139,23 @@ pub struct Cost {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub common: Common,
-    /// Steps of a method before it is the next one's turn
+    /// Pairs of steps, LoRA's and the method's, in a round
+    #[arg(long, default_value_t = 5)]
+    pub pairs: usize,
+    /// Rounds, each with new processes
     #[arg(long, default_value_t = 3)]
-    pub block: usize,
-    /// Turns
-    #[arg(long, default_value_t = 7)]
     pub rounds: usize,
+}
+
+/// One side of pairs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Steps {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub common: Common,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub trained: Trained,
 }
 
 /// The report.
@@ -150,18 +172,26 @@ pub struct Report {
     pub plot: Option<PathBuf>,
 }
 
+impl Trained {
+    /// The method.
+    pub fn method(self) -> Method {
+        let Self { method, gate, select } = self;
+        match method {
+            Kind::Head => Method::Head,
+            Kind::Lora => Method::Lora,
+            Kind::Idlora => Method::Idlora { gate, select },
+        }
+    }
+}
+
 impl Run {
     /// What decides the run's result.
     ///
     /// # Errors
     /// [`Error::Operand`] for a rate or a weight decay that is negative or not finite.
     pub fn settings(&self) -> Result<Settings> {
-        let &Self { ref common, gate, select, seed, measure, weight_decay, .. } = self;
-        let method = match self.method {
-            Kind::Head => Method::Head,
-            Kind::Lora => Method::Lora,
-            Kind::Idlora => Method::Idlora { gate, select },
-        };
+        let &Self { ref common, trained, seed, measure, weight_decay, .. } = self;
+        let method = trained.method();
         let rate = self.rate.unwrap_or_else(|| method.rate());
         for (what, value) in [("learning rate", rate), ("weight decay", weight_decay)] {
             if !value.is_finite() || value < 0.0 {

@@ -1,89 +1,113 @@
-//! `finetune cost`: seconds of a step, all methods in turn, so that what disturbs one disturbs all.
+//! `finetune cost`: seconds of a step, every method against LoRA, step by step in turn.
+//!
+//! Machines change their speed within seconds, so LoRA's step and the other one of a pair follow each other, who is first
+//! alternates, and it is the ratio of a pair that counts. Both are processes of their own, new ones in every round: where a
+//! process has got its memory makes a step faster or slower, too.
 
 use crate::args;
 use crate::data::Measure;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::method::{GATES, Method, SELECTIONS};
-use crate::statistics::median;
+use crate::processes::Stepper;
+use crate::statistics::{median, quantile};
 use crate::task::Task;
 use crate::train::{Settings, Trainer};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The result's file.
 pub const COST: &str = "cost.json";
 
-/// What steps cost.
+/// What steps cost, on one thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Costs {
-    /// Threads of the process.
-    pub threads: usize,
-    /// By method.
+    /// By method, LoRA itself left out.
     pub methods: Vec<MethodCost>,
 }
 
 /// What a step of one method costs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodCost {
     /// The method.
     pub method: Method,
-    /// Median seconds of a step.
+    /// Seconds of a step of its own, and of the step of LoRA beside it.
+    pub pairs: Vec<[f64; 2]>,
+}
+
+/// A method's steps in a few numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Median seconds.
     pub seconds: f64,
-    /// Median over the turns of its median seconds over LoRA's in the same turn.
-    pub over_lora: f64,
+    /// Median over the pairs of its seconds over LoRA's, lower and upper quartile; 1 for LoRA.
+    pub over_lora: [f64; 3],
+}
+
+impl Costs {
+    /// A method's steps, if they were measured.
+    pub fn step(&self, method: Method) -> Option<Step> {
+        if method == Method::Lora {
+            let all: Vec<f64> = self.methods.iter().flat_map(|cost| &cost.pairs).map(|&[_, lora]| lora).collect();
+            return (!all.is_empty()).then(|| Step { seconds: median(&all), over_lora: [1.0; 3] });
+        }
+        let pairs = &self.methods.iter().find(|cost| cost.method == method)?.pairs;
+        let own: Vec<f64> = pairs.iter().map(|&[own, _]| own).collect();
+        let ratios: Vec<f64> = pairs.iter().map(|&[own, lora]| own / lora).collect();
+        let over_lora = [0.5, 0.25, 0.75].map(|share| quantile(&ratios, share));
+        Some(Step { seconds: median(&own), over_lora })
+    }
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Those of the training.
+/// [`Error::Operand`] for no rounds or no pairs, those of the steps, and those of the file.
 pub fn main(args: &args::Cost) -> Result<()> {
-    if args.block == 0 || args.rounds == 0 {
-        return Err(Error::operand(
-            "turns and steps of a turn",
-            "at least 1",
-            format!("{}, {}", args.rounds, args.block),
-        ));
+    let (rounds, pairs) = (args.rounds, args.pairs);
+    if rounds == 0 || pairs == 0 {
+        return Err(Error::operand("rounds and pairs of steps", "at least 1", format!("{rounds}, {pairs}")));
     }
-    let task = Task::read(&args.common.data, Measure::Test, args.common.max_tokens)?;
     // Which rows were chosen does not change a step.
     let gates = GATES.map(|gate| Method::Idlora { gate, select: SELECTIONS[0] });
-    let methods: Vec<Method> = [Method::Lora, Method::Head].into_iter().chain(gates).collect();
-    let mut trainers = methods.iter().map(|&method| trainer(&task, args, method)).collect::<Result<Vec<_>>>()?;
-    let mut turns = vec![Vec::new(); trainers.len()];
-    let mut all = vec![Vec::new(); trainers.len()];
-    let bar = ProgressBar::new((args.rounds + 1) as u64);
-    for round in 0..=args.rounds {
-        for (number, trainer) in trainers.iter_mut().enumerate() {
-            let from = trainer.done();
-            for _ in 0..args.block {
-                trainer.step(&task.examples)?;
+    let methods = [Method::Head].into_iter().chain(gates);
+    let mut costs: Vec<MethodCost> = methods.map(|method| MethodCost { method, pairs: Vec::new() }).collect();
+    let bar = ProgressBar::new((rounds * costs.len()) as u64);
+    for _ in 0..rounds {
+        for MethodCost { method, pairs: all } in &mut costs {
+            let mut lora = Stepper::start(Method::Lora, &args.common)?;
+            let mut own = Stepper::start(*method, &args.common)?;
+            // The first steps warm up.
+            lora.step()?;
+            own.step()?;
+            for pair in 0..pairs {
+                all.push(if pair % 2 == 0 {
+                    let first = lora.step()?;
+                    [own.step()?, first]
+                } else {
+                    [own.step()?, lora.step()?]
+                });
             }
-            // The first turn warms up.
-            if round > 0 {
-                let seconds = &trainer.history().seconds[from..];
-                turns[number].push(median(seconds));
-                all[number].extend_from_slice(seconds);
-            }
+            bar.inc(1);
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
-    let lora = turns[0].clone();
-    let cost = |(number, &method): (usize, &Method)| {
-        let ratios: Vec<f64> = turns[number].iter().zip(&lora).map(|(own, lora)| own / lora).collect();
-        MethodCost { method, seconds: median(&all[number]), over_lora: median(&ratios) }
-    };
-    let methods = methods.iter().enumerate().map(cost).collect();
-    let costs = Costs { threads: candle_core::utils::get_num_threads(), methods };
-    for MethodCost { method, seconds, over_lora } in &costs.methods {
-        println!("{method}: {seconds:.3} s a step, {over_lora:.3} of LoRA's");
+    let costs = Costs { methods: costs };
+    for method in [Method::Lora].into_iter().chain(costs.methods.iter().map(|cost| cost.method)) {
+        let Some(Step { seconds, over_lora: [ratio, low, high] }) = costs.step(method) else { continue };
+        println!("{method}: {seconds:.3} s a step, {ratio:.3} of LoRA's (quartiles {low:.3} and {high:.3})");
     }
     disk::write_json(&args.common.out.join(COST), &costs)
 }
 
-fn trainer(task: &Task, args: &args::Cost, method: Method) -> Result<Trainer> {
+/// One side of pairs: takes a step for every line that comes in, and prints its seconds.
+///
+/// # Errors
+/// Those of the task and the training.
+pub fn steps(args: &args::Steps) -> Result<()> {
+    let task = Task::read(&args.common.data, Measure::Test, args.common.max_tokens)?;
+    let method = args.trained.method();
     let settings = Settings {
         method,
         seed: 0,
@@ -93,5 +117,12 @@ fn trainer(task: &Task, args: &args::Cost, method: Method) -> Result<Trainer> {
         max_tokens: args.common.max_tokens,
         weight_decay: 0.01,
     };
-    Trainer::new(&task.weights, task.classes.len(), &task.split.train, settings)
+    let mut trainer = Trainer::new(&task.weights, task.classes.len(), &task.split.train, settings)?;
+    for line in std::io::stdin().lines() {
+        line.map_err(Error::io("reading", Path::new("standard input")))?;
+        trainer.step(&task.examples)?;
+        // Standard output is written line by line.
+        println!("{}", trainer.history().seconds.last().copied().unwrap_or(f64::NAN));
+    }
+    Ok(())
 }

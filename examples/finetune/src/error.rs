@@ -50,6 +50,16 @@ pub enum Error {
         /// Where its output is.
         log: PathBuf,
     },
+    /// A step of `cost` that did not end well.
+    #[error("a step of {method}: the process ended with {status}; expected seconds, found `{said}`")]
+    Step {
+        /// Whose.
+        method: String,
+        /// How it ended.
+        status: String,
+        /// What should have been seconds.
+        said: String,
+    },
     /// The tokenizer's.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Command::TuneLr(args) => tune::main(&args),
         Command::Sweep(args) => sweep::main(&args),
         Command::Cost(args) => cost::main(&args),
+        Command::Steps(args) => cost::steps(&args),
         Command::Report(args) => report::main(&args),
     };
     match done {

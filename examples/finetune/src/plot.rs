@@ -127,7 +127,7 @@ impl Picture<'_, '_> {
         let style = if row.method == Method::idlora() { FontStyle::Bold } else { FontStyle::Normal };
         self.text(&row.method.to_string(), (LEFT - 16.0, y), 13.0, style, INK, HPos::Right)?;
         self.text(&thousands(row.adapter_parameters), (850.0, y), 13.0, style, INK, HPos::Right)?;
-        let time = row.step.map_or("–".to_owned(), |(_, ratio)| format!("{ratio:.2}"));
+        let time = row.step.map_or("–".to_owned(), |step| format!("{:.2}", step.over_lora[0]));
         self.text(&time, (945.0, y), 13.0, style, INK, HPos::Right)?;
         let at = self.axis.x(row.mean());
         if row.accuracies.len() > 1 {

@@ -8,8 +8,9 @@ use crate::method::{Method, kebab};
 use crate::run::{Outcome, RESULT};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -87,26 +88,92 @@ fn spawn(job: &Job, common: &Common) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("making", folder))?;
     let log = folder.join("log.txt");
     let output = File::create(&log).map_err(Error::io("writing", &log))?;
-    let program = std::env::current_exe().map_err(Error::io("finding", Path::new("this program")))?;
     let measure = kebab(&job.measure);
-    let mut command = Command::new(&program);
-    command.arg("run").arg("--data").arg(&common.data).arg("--out").arg(folder);
+    let mut command = command("run", job.method, common)?;
+    command.arg("--out").arg(folder);
     command.args(["--seed", &job.seed.to_string(), "--rate", &job.rate.to_string(), "--measure", &measure]);
+    let status = command.stdout(Stdio::null()).stderr(output).status().map_err(not_started)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Run { run: format!("{}, seed {}", job.method, job.seed), status: status.to_string(), log })
+}
+
+/// A method in a process of its own, which takes a step when it is told to (`finetune steps`).
+#[derive(Debug)]
+pub struct Stepper {
+    method: Method,
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Stepper {
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn start(method: Method, common: &Common) -> Result<Self> {
+        let mut command = command("steps", method, common)?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(not_started)?;
+        let pipe = || not_started(ErrorKind::BrokenPipe.into());
+        let input = child.stdin.take().ok_or_else(pipe)?;
+        let output = BufReader::new(child.stdout.take().ok_or_else(pipe)?);
+        Ok(Self { method, child, input, output })
+    }
+
+    /// Seconds of the next step.
+    ///
+    /// # Errors
+    /// [`Error::Step`] for a process that has ended or says something else.
+    pub fn step(&mut self) -> Result<f64> {
+        let mut said = String::new();
+        let asked = writeln!(self.input).and_then(|()| self.output.read_line(&mut said));
+        if let (Ok(_), Ok(seconds)) = (asked, said.trim().parse()) {
+            return Ok(seconds);
+        }
+        // One that has ended keeps its status.
+        let _ = self.child.kill();
+        let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        Err(Error::Step { method: self.method.to_string(), status, said })
+    }
+}
+
+impl Drop for Stepper {
+    fn drop(&mut self) {
+        // It has nothing to lose; an error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// glibc gives the memory of every large tensor back to the system, and fetches it page by page for the next one, which costs
+/// a quarter of a step. With these it keeps it; other allocators do not read them.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "4294967295"),
+    ("MALLOC_TOP_PAD_", "67108864"),
+];
+
+/// This program again, with one thread: runs beside each other do not wait for each other's.
+fn command(name: &str, method: Method, common: &Common) -> Result<Command> {
+    let program = std::env::current_exe().map_err(Error::io("finding", Path::new("this program")))?;
+    let mut command = Command::new(program);
+    command.arg(name).arg("--data").arg(&common.data);
     command.args(["--batch", &common.batch.to_string(), "--max-tokens", &common.max_tokens.to_string()]);
-    match job.method {
+    match method {
         Method::Head => command.args(["--method", "head"]),
         Method::Lora => command.args(["--method", "lora"]),
         Method::Idlora { gate, select } => {
             command.args(["--method", "idlora", "--gate", &kebab(&gate), "--select", &kebab(&select)])
         }
     };
-    // One thread: runs beside each other do not wait for each other's.
-    command.env("RAYON_NUM_THREADS", "1").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-    let status = command.status().map_err(Error::io("starting", &program))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::Run { run: format!("{}, seed {}", job.method, job.seed), status: status.to_string(), log })
+    command.env("RAYON_NUM_THREADS", "1").envs(ALLOCATOR).stdin(Stdio::null());
+    Ok(command)
+}
+
+fn not_started(error: std::io::Error) -> Error {
+    Error::io("starting", Path::new("this program"))(error)
 }
 
 /// A result on disk, if it is the job's.

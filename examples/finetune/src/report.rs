@@ -1,7 +1,7 @@
 //! `finetune report`: what the runs say, as a table, in a few sentences, and as a plot.
 
 use crate::args;
-use crate::cost::{COST, Costs};
+use crate::cost::{COST, Costs, Step};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::method::{GATES, Method, SELECTIONS};
@@ -28,8 +28,8 @@ pub struct Row {
     pub peak_memory: Option<f64>,
     /// Median seconds of set-up.
     pub setup_seconds: f64,
-    /// Seconds of a step and that over LoRA's, from `finetune cost`.
-    pub step: Option<(f64, f64)>,
+    /// From `finetune cost`.
+    pub step: Option<Step>,
 }
 
 impl Row {
@@ -91,7 +91,6 @@ pub fn rows(outcomes: &[Outcome], costs: Option<&Costs>) -> Vec<Row> {
         let mut of: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.settings.method == method).collect();
         of.sort_by_key(|outcome| outcome.settings.seed);
         let memory: Vec<f64> = of.iter().filter_map(|outcome| outcome.peak_memory).map(|bytes| bytes as f64).collect();
-        let cost = costs.and_then(|costs| costs.methods.iter().find(|cost| cost.method == method));
         Some(Row {
             method,
             seeds: of.iter().map(|outcome| outcome.settings.seed).collect(),
@@ -99,7 +98,7 @@ pub fn rows(outcomes: &[Outcome], costs: Option<&Costs>) -> Vec<Row> {
             adapter_parameters: of.first()?.adapter_parameters,
             peak_memory: (!memory.is_empty()).then(|| median(&memory)),
             setup_seconds: median(&of.iter().map(|outcome| outcome.setup_seconds).collect::<Vec<_>>()),
-            step: cost.map(|cost| (cost.seconds, cost.over_lora)),
+            step: costs.and_then(|costs| costs.step(method)),
         })
     };
     Method::all().into_iter().filter_map(row).collect()
@@ -131,8 +130,11 @@ pub fn table(rows: &[Row], markdown: bool) -> Table {
             row.accuracies.len().to_string(),
             thousands(row.adapter_parameters),
             or_dash(lora.map(|lora| format!("{:.3}", row.adapter_parameters as f64 / lora))),
-            or_dash(row.step.map(|(seconds, _)| format!("{seconds:.2}"))),
-            or_dash(row.step.map(|(_, ratio)| format!("{ratio:.2}"))),
+            or_dash(row.step.map(|step| format!("{:.2}", step.seconds))),
+            or_dash(row.step.map(|Step { over_lora: [ratio, low, high], .. }| match row.method {
+                Method::Lora => "1.00".to_owned(),
+                _ => format!("{ratio:.2} ({low:.2}–{high:.2})"),
+            })),
             or_dash(row.peak_memory.map(|bytes| format!("{:.0}", bytes / 1e6))),
             format!("{:.3}", row.setup_seconds),
         ]);

@@ -13,10 +13,15 @@ pub fn deviation(values: &[f64]) -> f64 {
 
 /// The median; NaN for no values.
 pub fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value that a share of the values lies below, by linear interpolation between neighbours; NaN for no values.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        count => 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]),
-    }
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let at = share.clamp(0.0, 1.0) * last as f64;
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    below + at.fract() * (above - below)
 }

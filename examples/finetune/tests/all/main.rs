@@ -1,6 +1,7 @@
 //! Tests on a model of two small layers with random weights, made here: nothing is downloaded.
 
 mod adamw;
+mod cost;
 mod data;
 mod fused;
 mod lora;
