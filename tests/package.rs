@@ -5,16 +5,17 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// The platform's name, so that cargo asks only for crates that this build has already fetched.
+/// The platform's name, so that cargo asks for no crates of others.
 fn host() -> String {
     let output = Command::new("rustc").arg("-vV").output().expect("rustc runs");
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
 }
 
+/// Of features that this build has not asked for, crates may still have to be fetched.
 fn metadata(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", &host()])
+        .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", &host()])
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -48,7 +49,7 @@ fn every_dependency_builds_with_the_stated_rust_version() {
 /// that other members of the workspace ask for as well.
 fn library_tree(features: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--package", "idlora", "--edges", "normal"])
+        .args(["tree", "--locked", "--package", "idlora", "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}", "--features", features])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
