@@ -35,8 +35,7 @@ def layer_of(gate, dtype=torch.float32, bias=False, dropout=0.0, seed=3):
 def formula(layer, y0, b, gate, h):
     """The adapter in float64, as the paper writes it: every component through its own (I kron B), then weighed."""
     adapter = layer.adapter
-    x = y0 if layer.base.bias is None else y0 - layer.base.bias.double()
-    x = x[:, torch.tensor(adapter.skeleton)].reshape(-1, COMPONENTS, RANK)
+    x = y0[:, torch.tensor(adapter.skeleton)].reshape(-1, COMPONENTS, RANK)
     if adapter.gate == "inner":
         a = x @ gate[0]
     elif adapter.gate == "rms-inner":
@@ -47,7 +46,8 @@ def formula(layer, y0, b, gate, h):
         a = h @ gate.T
         a = torch.softmax(a, -1) if adapter.gate == "linear-softmax" else a
     up = torch.block_diag(*[b] * SPLIT)
-    return y0 + adapter.scale * (a.unsqueeze(-1) * (x @ up.T)).sum(1)
+    base = y0 if layer.base.bias is None else y0 + layer.base.bias.double()
+    return base + adapter.scale * (a.unsqueeze(-1) * (x @ up.T)).sum(1)
 
 
 def check_gate(gate, dtype, bias):
@@ -56,10 +56,10 @@ def check_gate(gate, dtype, bias):
     g = torch.randn(TOKENS, ROWS).to(dtype)
     y = layer(h)
     y.backward(g)
-    # The reference starts from the base output as it was rounded, so that only the adapter is compared.
+    # The reference starts from the base product as it was rounded, so that only the adapter is compared.
     wide = h.detach().double().requires_grad_()
     b, t = layer.b.detach().double().requires_grad_(), layer.gate.detach().double().requires_grad_()
-    y0 = layer.base(h.detach()).double().requires_grad_()
+    y0 = torch.nn.functional.linear(h.detach(), layer.base.weight).double().requires_grad_()
     expected = formula(layer, y0, b, t, wide)
     expected.backward(g.double())
     dh = y0.grad @ layer.base.weight.double() + (0.0 if wide.grad is None else wide.grad)
@@ -72,6 +72,22 @@ def check_gate(gate, dtype, bias):
         check(off < 8.0 * unit + 4e-6, f"{gate} {dtype} bias {bias}: {name} is off by {off:.3g}")
         worst = max(worst, off)
     return worst
+
+
+def check_bias(gate, dtype):
+    """x is gathered without the bias: however large, it changes no bit of a gradient."""
+
+    def gradients(bias):
+        layer = layer_of(gate, dtype, bias)
+        if bias:
+            layer.base.bias.mul_(1000.0)
+        torch.manual_seed(4)
+        h = torch.randn(TOKENS, COLS).to(dtype).requires_grad_()
+        layer(h).backward(torch.randn(TOKENS, ROWS).to(dtype))
+        return layer.b.grad, layer.gate.grad, h.grad
+
+    same = all(torch.equal(one, other) for one, other in zip(gradients(False), gradients(True)))
+    check(same, f"{gate} {dtype}: a bias changes gradients")
 
 
 def check_slopes(gate):
@@ -127,6 +143,8 @@ def main():
         off = {
             (str(dtype).removeprefix("torch."), bias): check_gate(gate, dtype, bias) for dtype in UNIT for bias in (False, True)
         }
+        for dtype in UNIT:
+            check_bias(gate, dtype)
         check_slopes(gate)
         first, last = check_training(gate)
         figures = ", ".join(f"{dtype}{' bias' if bias else ''} {value:.1e}" for (dtype, bias), value in off.items())

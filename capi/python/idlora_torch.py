@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class _Apply(torch.autograd.Function):
-    """Y from the base output Y0, with gradients for Y0, B, the gate and (linear gates) the input."""
+    """Y from the base product Y0 = W h, with gradients for Y0, B, the gate and (linear gates) the input."""
 
     @staticmethod
     def forward(ctx, y0, b, gate, h, plan, bias, dropout):
@@ -69,10 +69,11 @@ class IdLoraLinear(torch.nn.Module):
         tensor = lambda which, shape: torch.tensor(self.adapter.read(which), dtype=torch.float32).reshape(shape)
         self.b = torch.nn.Parameter(tensor("b", self.adapter.b_shape).to(linear.weight.device))
         self.gate = torch.nn.Parameter(tensor("gate", self.adapter.gate_shape).to(linear.weight.device))
-        self._plans = _Plans(self.adapter, "none" if linear.bias is None else "included")
+        self._plans = _Plans(self.adapter, "none" if linear.bias is None else "separate")
 
     def forward(self, h):
-        y0 = self.base(h)
+        # The adapter adds the bias: x is gathered without it, and loses no digits to one much larger than W h.
+        y0 = torch.nn.functional.linear(h, self.base.weight)
         tokens = h.reshape(-1, h.shape[-1]).contiguous() if "linear" in self.adapter.gate else None
         dropout = None
         if self.training and self.dropout > 0.0:
