@@ -32,7 +32,7 @@ pub enum Command {
     Cost(Cost),
     /// One side of `cost`: a step for every line of standard input.
     #[command(hide = true)]
-    Steps(Steps),
+    Steps(Trained),
     /// A table and a plot of what `sweep` and `cost` left.
     Report(Report),
 }
@@ -65,9 +65,12 @@ pub enum Kind {
     Idlora,
 }
 
-/// What is trained.
-#[derive(Clone, Copy, Debug, clap::Args)]
+/// What is trained, and on what.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Trained {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become help text")]
+    pub common: Common,
     /// What is trained
     #[arg(long, value_enum)]
     pub method: Kind,
@@ -82,9 +85,6 @@ pub struct Trained {
 /// One run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help text")]
-    pub common: Common,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become help text")]
     pub trained: Trained,
@@ -147,17 +147,6 @@ pub struct Cost {
     pub rounds: usize,
 }
 
-/// One side of pairs.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Steps {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help text")]
-    pub common: Common,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become help text")]
-    pub trained: Trained,
-}
-
 /// The report.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Report {
@@ -174,8 +163,8 @@ pub struct Report {
 
 impl Trained {
     /// The method.
-    pub fn method(self) -> Method {
-        let Self { method, gate, select } = self;
+    pub fn method(&self) -> Method {
+        let &Self { method, gate, select, .. } = self;
         match method {
             Kind::Head => Method::Head,
             Kind::Lora => Method::Lora,
@@ -190,8 +179,8 @@ impl Run {
     /// # Errors
     /// [`Error::Operand`] for a rate or a weight decay that is negative or not finite.
     pub fn settings(&self) -> Result<Settings> {
-        let &Self { ref common, trained, seed, measure, weight_decay, .. } = self;
-        let method = trained.method();
+        let &Self { ref trained, seed, measure, weight_decay, .. } = self;
+        let (common, method) = (&trained.common, trained.method());
         let rate = self.rate.unwrap_or_else(|| method.rate());
         for (what, value) in [("learning rate", rate), ("weight decay", weight_decay)] {
             if !value.is_finite() || value < 0.0 {

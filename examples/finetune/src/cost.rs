@@ -105,9 +105,9 @@ pub fn main(args: &args::Cost) -> Result<()> {
 ///
 /// # Errors
 /// Those of the task and the training.
-pub fn steps(args: &args::Steps) -> Result<()> {
+pub fn steps(args: &args::Trained) -> Result<()> {
     let task = Task::read(&args.common.data, Measure::Test, args.common.max_tokens)?;
-    let method = args.trained.method();
+    let method = args.method();
     let settings = Settings {
         method,
         seed: 0,

@@ -48,11 +48,11 @@ pub struct Outcome {
 /// Those of the task, the training and the files.
 pub fn main(args: &args::Run) -> Result<()> {
     let settings = args.settings()?;
-    let out = &args.common.out;
+    let out = &args.trained.common.out;
     if args.checkpoint == 0 {
         return Err(Error::operand("steps between two checkpoints", "at least 1", 0));
     }
-    let task = Task::read(&args.common.data, settings.measure, settings.max_tokens)?;
+    let task = Task::read(&args.trained.common.data, settings.measure, settings.max_tokens)?;
     let mut trainer = Trainer::new(&task.weights, task.classes.len(), &task.split.train, settings)?;
     let path = out.join(CHECKPOINT);
     if trainer.resume(&path)? {
